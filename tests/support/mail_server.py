@@ -144,7 +144,7 @@ class MailServer:
 
     def _hang_up(self, loop: asyncio.AbstractEventLoop) -> None:
         for protocol in list(self._open):
-            if protocol.transport is not None:
+            if isinstance(protocol.transport, asyncio.Transport):
                 protocol.transport.abort()
         pending = asyncio.all_tasks(loop)
         for task in pending:
@@ -212,13 +212,13 @@ class _Handler:
     def __init__(self, server: MailServer) -> None:
         self.server = server
 
-    async def handle_EHLO(  # noqa: N802
+    async def handle_EHLO(
         self, smtp: SMTP, session: Session, envelope: Envelope, hostname: str, responses: list[str]
     ) -> list[str]:
         session.host_name = hostname
         return [*responses[:-1], "250-PIPELINING", "250-ENHANCEDSTATUSCODES", responses[-1]]
 
-    async def handle_MAIL(  # noqa: N802
+    async def handle_MAIL(
         self, smtp: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         required = bool(self.server.users) if self.server.login_required is None else self.server.login_required
@@ -229,7 +229,7 @@ class _Handler:
         envelope.mail_from = address
         return "250 2.1.0 Sender OK"
 
-    async def handle_RCPT(  # noqa: N802
+    async def handle_RCPT(
         self, smtp: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         if address in self.server.refuse:
@@ -237,7 +237,7 @@ class _Handler:
         envelope.rcpt_tos.append(address)
         return "250 2.1.5 Recipient OK"
 
-    async def handle_DATA(self, smtp: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+    async def handle_DATA(self, smtp: SMTP, session: Session, envelope: Envelope) -> str:
         content = envelope.original_content or b""
         username = session.auth_data if session.authenticated else None
         number = self.server._keep(
