@@ -49,7 +49,10 @@ def needs_smtputf8(address: str) -> bool:
 
 
 def valid_header_text(text: str, *, field: str | None = None) -> str:
-    """One visible line for a header: no control or direction characters, no encoded words, ≤ 998 octets. Raises Invalid."""
+    """One visible line for a header: no control or direction characters, no encoded words, at most 998 octets.
+
+    Raises Invalid.
+    """
     text = unicodedata.normalize("NFC", text.strip())
     if not _is_one_visible_line(text):
         raise Invalid("Use one line of ordinary text, without line breaks or invisible characters.", field)
@@ -142,7 +145,7 @@ def _ip(text: str) -> str | None:
 
 
 def _is_one_visible_line(text: str) -> bool:
-    return all(character == " " or character.isprintable() and not _is_invisible(character) for character in text)
+    return all(character == " " or (character.isprintable() and not _is_invisible(character)) for character in text)
 
 
 def _is_invisible(character: str) -> bool:

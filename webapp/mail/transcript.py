@@ -8,6 +8,7 @@ that the server sends back, in any encoding it could know and even when it is sp
 from __future__ import annotations
 
 import base64
+import contextlib
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -133,10 +134,8 @@ def _spellings(secret: Secret | str | bytes) -> set[bytes]:
     text = secret.reveal() if isinstance(secret, Secret) else secret
     spellings = {unicodedata.normalize(form, text) for form in ("NFC", "NFKC", "NFD")} | {text}
     encoded = {spelling.encode("utf-8", "surrogatepass") for spelling in spellings}
-    try:
+    with contextlib.suppress(UnicodeEncodeError):
         encoded.add(text.encode("latin-1"))
-    except UnicodeEncodeError:
-        pass
     return encoded
 
 
