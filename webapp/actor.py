@@ -1,0 +1,63 @@
+"""Who does something, and from where: the subject of every right and of every audit line."""
+
+from __future__ import annotations
+
+import enum
+import getpass
+import os
+from dataclasses import dataclass
+
+
+class Role(enum.StrEnum):
+    """What a user may do before anything is shared with them; the value is stored."""
+
+    ADMINISTRATOR = "administrator"
+    PASSWORD_ADMINISTRATOR = "password-administrator"
+    PASSWORD_AUDITOR = "password-auditor"
+    PASSWORD_USER = "password-user"
+
+    @property
+    def label(self) -> str:
+        """The role's name as pages and commands write it."""
+        return self.value.replace("-", " ").title()
+
+    @classmethod
+    def from_text(cls, text: str) -> Role:
+        """Read a role from its value or its label, in any case. Raises ValueError for anything else."""
+        return cls(text.strip().lower().replace(" ", "-").replace("_", "-"))
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """A user in a session, the command line, or the program itself.
+
+    ``everything`` is true for the command line alone: who can read the master key can read all.
+    """
+
+    id: int | None
+    name: str
+    source: str
+    role: Role
+    everything: bool = False
+
+    @property
+    def is_administrator(self) -> bool:
+        return self.role is Role.ADMINISTRATOR
+
+    @property
+    def adds_resources(self) -> bool:
+        return self.role in (Role.ADMINISTRATOR, Role.PASSWORD_ADMINISTRATOR)
+
+
+def command_line() -> Actor:
+    """The person at this machine's command line, named after the operating system's user."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        name = f"uid {os.getuid()}"
+    return Actor(None, f"command line ({name})", "command line", Role.ADMINISTRATOR, everything=True)
+
+
+def program() -> Actor:
+    """Keypost acting by itself: background checks, delivery, housekeeping."""
+    return Actor(None, "Keypost", "background", Role.PASSWORD_USER)

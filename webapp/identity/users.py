@@ -1,0 +1,112 @@
+"""Users: who they are, their role, and their password."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from webapp.actor import Actor, Role
+from webapp.audit import trail
+from webapp.db import Base, Session, UtcDateTime
+from webapp.errors import Invalid, NotFound
+from webapp.identity import passwords
+from webapp.keyring import Secret
+
+_EMAIL = re.compile(r"[^@\s\x00-\x1f\x7f<>\"(),:;\\\[\]]{1,64}@[^@\s\x00-\x1f\x7f<>\"(),:;\\\[\]]{1,253}")
+
+
+class User(Base):
+    """A person who can sign in. ``email`` is kept as typed, ``email_key`` is what is compared."""
+
+    __tablename__ = "users"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    email: Mapped[str] = mapped_column(sa.String(320))
+    email_key: Mapped[str] = mapped_column(sa.String(320), unique=True)
+    name: Mapped[str] = mapped_column(sa.String(200))
+    role: Mapped[str] = mapped_column(sa.String(40))
+    password_hash: Mapped[str | None] = mapped_column(sa.String(300))
+    active: Mapped[bool] = mapped_column(default=True)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+    def actor(self, source: str) -> Actor:
+        """This user acting from ``source``, an address or the command line."""
+        return Actor(self.id, self.name, source, Role(self.role))
+
+
+def add_user(
+    session: Session, actor: Actor, *, email: str, name: str, role: Role, password: Secret | None = None
+) -> User:
+    """Add a user. Raises Invalid with the field at fault."""
+    email, name = check_email(email), check_name(name)
+    if find_user(session, email) is not None:
+        raise Invalid(f"There is already a user with the address {email}.", "email")
+    if password is not None:
+        passwords.check_new(password)
+    user = User(
+        email=email,
+        email_key=email_key(email),
+        name=name,
+        role=role.value,
+        password_hash=passwords.hash_password(password) if password is not None else None,
+        active=True,
+        created_at=session.now(),
+    )
+    session.add(user)
+    session.flush()
+    trail.record(session, actor, "user:add", subject=f"user:{user.id}", email=email, role=role.value)
+    return user
+
+
+def check_name(name: str) -> str:
+    """A person's name as it is kept. Raises Invalid."""
+    name = " ".join(name.split())
+    if not name:
+        raise Invalid("Give the person's name.", "name")
+    if len(name) > 200 or not name.isprintable():
+        raise Invalid("A name has at most 200 printable characters.", "name")
+    return name
+
+
+def check_email(email: str) -> str:
+    """An address as it is kept. Raises Invalid."""
+    email = email.strip()
+    if not _EMAIL.fullmatch(email) or len(email) > 320:
+        raise Invalid("That is not an e-mail address. It looks like name@example.com.", "email")
+    return email
+
+
+def email_key(email: str) -> str:
+    """What two spellings of one address have in common."""
+    return email.strip().casefold()
+
+
+def find_user(session: Session, email: str) -> User | None:
+    return session.scalar(sa.select(User).where(User.email_key == email_key(email)))
+
+
+def get_user(session: Session, user_id: int) -> User:
+    """Raises NotFound."""
+    user = session.get(User, user_id)
+    if user is None:
+        raise NotFound("There is no such user.")
+    return user
+
+
+def users_by_name(session: Session) -> Sequence[User]:
+    return session.scalars(sa.select(User).order_by(sa.func.lower(User.name), User.id)).all()
+
+
+def count_users(session: Session) -> int:
+    return session.scalar(sa.select(sa.func.count()).select_from(User)) or 0
+
+
+def set_password(session: Session, actor: Actor, user: User, password: Secret) -> None:
+    """Give ``user`` a new password. Raises Invalid."""
+    passwords.check_new(password)
+    user.password_hash = passwords.hash_password(password)
+    trail.record(session, actor, "user:set-password", subject=f"user:{user.id}")

@@ -1,0 +1,156 @@
+"""The master key and everything sealed with it: the only symmetric cryptography.
+
+A sealed secret is ``format (1 byte) | key id (8 bytes) | nonce (12 bytes) | AES-256-GCM ciphertext and tag``.
+The associated data names table, row and field, so that a ciphertext moved elsewhere no longer opens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from webapp.errors import CannotStart
+
+_FORMAT: Final = b"\x01"
+_KEY_ID_BYTES: Final = 8
+_NONCE_BYTES: Final = 12
+_HEADER_BYTES: Final = 1 + _KEY_ID_BYTES + _NONCE_BYTES
+KEY_BYTES: Final = 32
+
+
+class Secret:
+    """Text that must not be seen: printing, formatting, pickling or comparing it gives nothing away."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The text itself. Call this at the last moment, where the secret is used."""
+        return self._text
+
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Secret):
+            return NotImplemented
+        return hmac.compare_digest(_utf8(self._text), _utf8(other._text))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return "***"
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return "***"
+
+    def __reduce__(self) -> str | tuple[object, ...]:
+        raise TypeError("a Secret is never pickled")
+
+
+class SealBroken(Exception):
+    """A sealed value does not open: altered, moved to another place, or sealed with another key."""
+
+
+class Keyring:
+    """Seals and opens secrets, and derives the other keys this installation needs.
+
+    master: 32 random bytes.
+    """
+
+    def __init__(self, master: bytes) -> None:
+        if len(master) != KEY_BYTES:
+            raise ValueError(f"a master key has {KEY_BYTES} bytes")
+        self._master = master
+        self._cipher = AESGCM(self.derive("seal"))
+        self.key_id = hashlib.sha256(self.derive("key id")).digest()[:_KEY_ID_BYTES]
+
+    def derive(self, purpose: str) -> bytes:
+        """A 32-byte key for one purpose (HKDF-SHA-256, RFC 5869)."""
+        return HKDF(SHA256(), KEY_BYTES, salt=None, info=b"keypost/1/" + purpose.encode()).derive(self._master)
+
+    def digest(self, purpose: str, *parts: str) -> str:
+        """A keyed fingerprint of ``parts`` (HMAC-SHA-256, hex); worthless to who has the database alone."""
+        mac = hmac.new(self.derive(purpose), digestmod="sha256")
+        for part in parts:
+            encoded = _utf8(part)
+            mac.update(len(encoded).to_bytes(8, "big") + encoded)
+        return mac.hexdigest()
+
+    def seal(self, secret: Secret, *, table: str, row: str | int, field: str) -> bytes:
+        """Seal a secret for one place in the database."""
+        nonce = os.urandom(_NONCE_BYTES)
+        header = _FORMAT + self.key_id
+        sealed = self._cipher.encrypt(nonce, _utf8(secret.reveal()), header + _place(table, row, field))
+        return header + nonce + sealed
+
+    def unseal(self, sealed: bytes, *, table: str, row: str | int, field: str) -> Secret:
+        """Open what seal() made for the same place. Raises SealBroken."""
+        header, nonce, ciphertext = sealed[:9], sealed[9:_HEADER_BYTES], sealed[_HEADER_BYTES:]
+        if header != _FORMAT + self.key_id:
+            raise SealBroken(f"{table}.{field} of row {row} was sealed with another key")
+        try:
+            opened = self._cipher.decrypt(nonce, ciphertext, header + _place(table, row, field))
+        except (InvalidTag, ValueError):
+            raise SealBroken(f"{table}.{field} of row {row} does not open: it was altered or moved") from None
+        return Secret(opened.decode("utf-8", "surrogatepass"))
+
+
+def _place(table: str, row: str | int, field: str) -> bytes:
+    return "\x1f".join(("keypost", table, str(row), field)).encode()
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def make_key_file(path: Path) -> Keyring:
+    """Write a new random master key, 0600, never over an existing file. Raises CannotStart."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise CannotStart(
+            f"The master key {path} cannot be written ({error.strerror}). "
+            "Give the folder to the user that runs Keypost, or name another file with KEYPOST_MASTER_KEY_FILE."
+        ) from None
+    master = os.urandom(KEY_BYTES)
+    with os.fdopen(handle, "wb") as file:
+        file.write(master.hex().encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    return Keyring(master)
+
+
+def read_key_file(path: Path) -> Keyring:
+    """Read the master key. Raises CannotStart when the file is missing, malformed or open to others."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError as error:
+        raise CannotStart(
+            f"The master key {path} cannot be read ({error.strerror}). The secrets in this database open with that "
+            "key alone: put it back from where you keep its copy, or name it with KEYPOST_MASTER_KEY_FILE."
+        ) from None
+    with os.fdopen(handle, "rb") as file:
+        if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
+            raise CannotStart(f"The master key {path} is open to other users. Close it with: chmod 600 {path}")
+        text = file.read(200)
+    try:
+        return Keyring(bytes.fromhex(text.decode("ascii")))
+    except ValueError:
+        raise CannotStart(
+            f"The master key {path} is damaged: it should be {2 * KEY_BYTES} hexadecimal digits and nothing else. "
+            "Put it back from where you keep its copy."
+        ) from None

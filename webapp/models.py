@@ -1,0 +1,14 @@
+"""All tables in one place, so that the migrations and the tests know each of them."""
+
+from webapp.audit import trail
+from webapp.db import Base
+from webapp.identity import sessions, setup, users
+from webapp.installation import InstallationRow
+from webapp.mail import checks, settings
+from webapp.trust import store
+from webapp.vault import accounts, resources
+
+__all__ = ["InstallationRow", "accounts", "checks", "metadata", "resources", "sessions", "settings", "setup"]
+__all__ += ["store", "trail", "users"]
+
+metadata = Base.metadata
