@@ -38,6 +38,16 @@ class Masker:
         """From now on, mask ``secret``: raw, in base64 at any offset, hexadecimal and percent-encoded."""
         for raw in _spellings(secret):
             self._forms.update(form.lower() for form in _forms_of(raw) if form)
+        self._choose_mark()
+
+    def hide_form(self, form: bytes) -> None:
+        """From now on, mask exactly these bytes; a base64 text with or without its padding."""
+        stripped = form.rstrip(b"=").lower()
+        if stripped:
+            self._forms.add(stripped)
+            self._choose_mark()
+
+    def _choose_mark(self) -> None:
         shown = [form.decode("utf-8", "replace") for form in self._forms]
         self._mark = next((mark for mark in _MARKS if not any(set(mark) & set(form) for form in shown)), _MARKS[0])
 
