@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from webapp.mail.wire import Deadline
 
@@ -145,8 +145,7 @@ class _Race:
                 if patience <= 0:
                     return None
             for key, _ in self._running.select(patience):
-                sock = key.fileobj
-                assert isinstance(sock, socket.socket)
+                sock = cast(socket.socket, key.fileobj)
                 self._running.unregister(sock)
                 status = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
                 if not status:
@@ -164,9 +163,8 @@ class _Race:
     def _close_running(self) -> None:
         for key in list(self._running.get_map().values()):
             self._running.unregister(key.fileobj)
-            if isinstance(key.fileobj, socket.socket):
-                with contextlib.suppress(OSError):
-                    key.fileobj.close()
+            with contextlib.suppress(OSError):
+                cast(socket.socket, key.fileobj).close()
 
     def close(self) -> None:
         self._close_running()

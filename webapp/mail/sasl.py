@@ -39,7 +39,7 @@ _WITHOUT_TLS: Final = ("SCRAM-SHA-256", "CRAM-MD5", "PLAIN", "LOGIN")
 
 
 def plain(username: str, password: str) -> Exchange:
-    """RFC 4616: one message, ``NUL username NUL password``; said again to a server that overlooked it in the command."""
+    """RFC 4616: one message, ``NUL username NUL password``; said again to a server that overlooked it."""
     yield b"\x00" + username.encode() + b"\x00" + password.encode()
     yield b"\x00" + username.encode() + b"\x00" + password.encode()
 

@@ -455,8 +455,8 @@ class Connection:
         return presented_chain(sock) if isinstance(sock, ssl.SSLSocket) else ()
 
     def _may_sign_in(self, login: Login) -> None:
-        assert self.address is not None
-        if not (self.encrypted or self._unencrypted_login_allowed or dial.is_loopback(self.address.ip)):
+        here = self.address is not None and dial.is_loopback(self.address.ip)
+        if not (self.encrypted or self._unencrypted_login_allowed or here):
             raise Fault("authentication", "login-unencrypted")
         if "AUTH" not in self.features:
             raise Fault("authentication", "authentication-not-offered")
