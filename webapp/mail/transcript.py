@@ -64,6 +64,13 @@ class Masker:
         """One line of text, masked likewise."""
         return self.lines([text.encode("utf-8", "surrogatepass")])[0]
 
+    def prose(self, text: str) -> str:
+        """Our own sentences, masked likewise but not cut."""
+        line = text.encode("utf-8", "surrogatepass")
+        flags = bytearray(len(line))
+        self._find_within(line, flags)
+        return self._replace(line, flags).decode("utf-8", "replace")
+
     def reply(self, reply: Reply) -> str:
         """A server's reply as a person may see it; its lines are joined by newlines."""
         return "\n".join(self.lines(reply.raw_lines()))

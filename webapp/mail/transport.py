@@ -93,6 +93,7 @@ Sign = Literal[
     "closed",
     "malformed",  # Fault.error is a wire.Malformed
     "name-invalid",
+    "port-invalid",
     "address-forbidden",
     "starttls-not-offered",
     "injected",
@@ -103,7 +104,6 @@ Sign = Literal[
     "challenge",
     "too-big",
     "smtputf8-not-offered",
-    "implicit-tls",  # found by a second look
     "token-refused",
     "token-unreachable",
 ]
