@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -73,6 +73,14 @@ def record(
     session.add(line)
     session.flush()
     return line
+
+
+def latest(session: Session, *, before: int | None = None, limit: int = 50) -> Sequence[AuditLine]:
+    """The newest lines first, or those before line ``before``."""
+    lines = sa.select(AuditLine).order_by(AuditLine.id.desc()).limit(limit)
+    if before is not None:
+        lines = lines.where(AuditLine.id < before)
+    return session.scalars(lines).all()
 
 
 @dataclass(frozen=True, slots=True)

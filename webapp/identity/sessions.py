@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -15,9 +16,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 from webapp.actor import Actor, Role
 from webapp.audit import trail
 from webapp.db import Base, Database, Session, UtcDateTime
-from webapp.errors import Invalid
+from webapp.errors import Invalid, NotFound
 from webapp.identity import passwords
-from webapp.identity.users import User, find_user
+from webapp.identity.users import User, find_user, get_user, set_password
 from webapp.keyring import Secret
 
 IDLE = timedelta(minutes=30)
@@ -149,3 +150,39 @@ def _failure_key(email: str, source: str) -> str:
 
 def _hash(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def sessions_of(session: Session, user_id: int) -> Sequence[SignIn]:
+    """The live sessions of a user, the latest first."""
+    now = session.now()
+    return session.scalars(
+        sa.select(SignIn)
+        .where(SignIn.user_id == user_id, SignIn.seen_at >= now - IDLE, SignIn.created_at >= now - ABSOLUTE)
+        .order_by(SignIn.seen_at.desc(), SignIn.id.desc())
+    ).all()
+
+
+def is_current(listed: Sequence[SignIn], token: str) -> int | None:
+    """The number of the session that holds ``token``, if it is in the list."""
+    return next((sign.id for sign in listed if sign.token_hash == _hash(token)), None)
+
+
+def end_session(session: Session, actor: Actor, sign_in_id: int) -> None:
+    """End one session of the actor's own. Raises NotFound."""
+    sign = session.get(SignIn, sign_in_id)
+    if sign is None or sign.user_id != actor.id:
+        raise NotFound("There is no such session; it may have ended by itself.")
+    session.delete(sign)
+    trail.record(session, actor, "session:end", subject=f"user:{actor.id}")
+
+
+def change_own_password(database: Database, actor: Actor, token: str, *, current: Secret, new: Secret) -> int:
+    """Replace the actor's own password and end their other sessions; gives how many ended. Raises Invalid."""
+    passwords.check_new(new)
+    with database.reading() as session:
+        known = get_user(session, actor.id or 0).password_hash
+    if not passwords.verify_password(known, current):
+        raise Invalid("That is not your current password.", "current")
+    with database.transaction() as session:
+        set_password(session, actor, get_user(session, actor.id or 0), new)
+        return end_sessions(session, actor.id or 0, except_token=token)

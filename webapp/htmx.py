@@ -1,0 +1,55 @@
+"""The one place that knows htmx's headers: page or dialog, answers, Vary and no-store."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from flask import Response, make_response, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as BaseResponse
+
+INVALID = 422
+
+
+def is_htmx() -> bool:
+    """Whether htmx asked; true is a wish about the answer's form, never a proof of anything."""
+    return request.headers.get("HX-Request") == "true"
+
+
+def wants_stream() -> bool:
+    """Whether the asking htmx can show an answer piece by piece (text/event-stream)."""
+    return is_htmx() and "text/event-stream" in request.headers.get("Accept", "")
+
+
+def layout() -> str:
+    """The template that a view's page extends: a dialog's inside under htmx, a whole page without."""
+    return "layouts/dialog.html" if is_htmx() else "layouts/page.html"
+
+
+def invalid(template: str, **context: Any) -> tuple[str, int]:
+    """The form once more, with its errors at their fields."""
+    return render_template(template, **context), INVALID
+
+
+def done(endpoint: str, *, event: str | None = None, say: str = "", **values: Any) -> BaseResponse:
+    """The form has done its work: 303 to the next page, or 204 with an event under htmx when one is given.
+
+    ``say`` is what the page announces to the person once the dialog has closed.
+    """
+    if not is_htmx():
+        return redirect(url_for(endpoint, **values), 303)
+    response: Response = make_response("", 204)
+    if event is None:
+        response.headers["HX-Redirect"] = url_for(endpoint, **values)
+        return response
+    response.headers["HX-Trigger"] = json.dumps({event: {}, "keypost:done": {"say": say}})
+    return response
+
+
+def go(url: str, status: int = 401) -> BaseResponse:
+    """Send the whole page elsewhere, also when htmx asked for a part of it."""
+    if not is_htmx():
+        return redirect(url, 302 if status == 401 else 303)
+    response: Response = make_response("", status)
+    response.headers["HX-Redirect"] = url
+    return response

@@ -1,0 +1,110 @@
+"""What a person sees when a request cannot be answered: one page, one sentence, never a traceback."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from http import HTTPStatus
+
+from flask import Flask, Response, abort, make_response, render_template, request
+from flask_wtf.csrf import CSRFError
+from sqlalchemy.exc import OperationalError, TimeoutError as PoolTimeout
+from werkzeug.exceptions import HTTPException
+
+from webapp import htmx
+from webapp.errors import Conflict, Invalid, NotFound, Problem, Refused
+
+log = logging.getLogger("keypost")
+
+_STATUS: dict[type[Problem], int] = {Invalid: 422, NotFound: 404, Refused: 403, Conflict: 409}
+_SENTENCES = {
+    400: "The request could not be understood. Go back, reload the page and try again.",
+    403: "Your role does not include this. Ask an administrator if you need it.",
+    404: "There is nothing here, or nothing that you may see. Check the address, or start from Resources.",
+    405: "This address does not work that way. Go back and use the page's own buttons.",
+    413: "That was more than Keypost takes at once: one megabyte, five hundred fields.",
+    429: "That was too often. Wait a minute and try again.",
+}
+_MAX_FIELDS = 500
+
+
+def register(app: Flask) -> None:
+    """Answer every kind of failure with the same page."""
+    app.register_error_handler(Problem, _problem)
+    app.register_error_handler(CSRFError, _stale_form)
+    app.register_error_handler(HTTPException, _http)
+    app.register_error_handler(OperationalError, _database_busy)
+    app.register_error_handler(PoolTimeout, _database_busy)
+    app.register_error_handler(Exception, _unexpected)
+
+
+def refuse_malformed() -> None:
+    """Refuse what no form of ours can have sent, before a view or a database meets it."""
+    values = [*request.args.items(multi=True), *request.form.items(multi=True)]
+    if len(values) > _MAX_FIELDS:
+        abort(413)
+    if any(_is_malformed(part) for pair in values for part in pair) or _is_malformed(request.path):
+        abort(400)
+    if request.method not in ("GET", "HEAD", "OPTIONS") and request.headers.get("Sec-Fetch-Site") in (
+        "cross-site",
+        "same-site",
+    ):
+        abort(400)
+
+
+def _is_malformed(text: str) -> bool:
+    return "\x00" in text or "\ufffd" in text or any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def _answer(status: int, sentence: str, reference: str = "") -> Response:
+    title = HTTPStatus(status).phrase
+    text = render_template(
+        "errors/error.html", title=title, status=status, sentence=sentence, reference=reference
+    )
+    response = make_response(text, status)
+    if htmx.is_htmx():
+        response.headers["HX-Retarget"] = "#dialog"
+        response.headers["HX-Reswap"] = "innerHTML"
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        response.headers["Retry-After"] = "5"
+    return response
+
+
+def _problem(problem: Problem) -> Response:
+    status = next((code for kind, code in _STATUS.items() if isinstance(problem, kind)), 400)
+    return _answer(status, str(problem))
+
+
+def _stale_form(error: CSRFError) -> Response:
+    return _answer(
+        400,
+        "This form is out of date: you have signed in or out since it was opened, or cookies are switched off. "
+        "Reload the page and send it again; what you typed may still be there when you go back.",
+    )
+
+
+def _http(error: HTTPException) -> Response:
+    if error.code is None or error.code < 400:
+        return make_response(error.get_response())
+    return _answer(error.code, _SENTENCES.get(error.code, "This did not work. Go back and try again."))
+
+
+def _database_busy(error: Exception) -> Response:
+    log.warning("database not available: %s", type(error).__name__)
+    return _answer(503, "The database is busy or cannot be reached. Nothing was changed; try again in a few seconds.")
+
+
+def _unexpected(error: Exception) -> Response:
+    reference = secrets.token_hex(4)
+    # The exception's own text may quote what somebody typed, so only its type and place are logged.
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place is not None else "unknown"
+    log.error("unexpected %s at %s, reference %s", type(error).__name__, where, reference)
+    return _answer(
+        500,
+        "Something went wrong inside Keypost, and it was not your doing. Nothing was half saved. Try again; if it "
+        "stays, give your administrator the reference below.",
+        reference,
+    )
