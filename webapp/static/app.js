@@ -1,0 +1,160 @@
+"use strict";
+/* What HTML and htmx cannot say: the dialog, focus, the port that follows its mode, secrets that hide again. */
+(() => {
+  const $ = (selector, root = document) => root.querySelector(selector);
+  const dialog = () => $("#dialog");
+  let opener = null;
+  let dirty = false;
+
+  const focusOnProblem = (root) => $("[data-focus]", root)?.focus();
+
+  const say = (text) => {
+    const place = $("#said");
+    place.textContent = text || "";
+    if (text) setTimeout(() => { if (place.textContent === text) place.textContent = ""; }, 6000);
+  };
+
+  /* The dialog ------------------------------------------------------- */
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest('[hx-target="#dialog"]');
+    if (link && !dialog().open) opener = link;
+  });
+  document.addEventListener("htmx:after:swap", (event) => {
+    const box = dialog();
+    if (!box) return;
+    if (event.detail?.ctx?.target === box && box.childElementCount && !box.open) {
+      dirty = false;
+      box.showModal();
+      $("input:not([type=hidden]), select", $(".dialog-body", box))?.focus();
+    }
+    focusOnProblem(box.open ? box : document);
+  });
+  document.addEventListener("input", (event) => { if (event.target.form && dialog()?.contains(event.target)) dirty = true; });
+  const mayClose = () => !dirty || window.confirm("Close without saving? What you typed here will be lost.");
+  document.addEventListener("submit", (event) => {
+    if (event.target.method === "dialog" && !mayClose()) event.preventDefault();
+  });
+  document.addEventListener("DOMContentLoaded", () => {
+    dialog()?.addEventListener("cancel", (event) => { if (!mayClose()) event.preventDefault(); });
+    dialog()?.addEventListener("close", () => {
+      dirty = false;
+      dialog().replaceChildren();
+      opener?.focus();
+      opener = null;
+    });
+    focusOnProblem(document);
+  });
+  document.addEventListener("keypost:done", (event) => {
+    dirty = false;
+    if (dialog()?.open) dialog().close();
+    say(event.detail?.say);
+  });
+
+  /* A second click never doubles an action --------------------------- */
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (!form.matches("[data-once]") || event.defaultPrevented || form.hasAttribute("hx-post")) return;
+    if (form.dataset.sent) { event.preventDefault(); return; }
+    form.dataset.sent = "1";
+  });
+  window.addEventListener("pageshow", () => document.querySelectorAll("[data-sent]").forEach((form) => delete form.dataset.sent));
+
+  /* The port follows the mode until somebody types one ---------------- */
+  document.addEventListener("input", (event) => {
+    if (event.target.matches("[data-port]")) event.target.dataset.typed = "1";
+  });
+  document.addEventListener("change", (event) => {
+    const port = $("[data-port]", event.target.form ?? document);
+    const follows = event.target.dataset.defaultPort;
+    if (follows && port && !port.dataset.typed) port.value = follows;
+  });
+
+  /* Secrets ----------------------------------------------------------- */
+  const hide = (place) => {
+    place.replaceChildren();
+    place.closest(".reveal")?.removeAttribute("data-shown");
+  };
+  document.addEventListener("htmx:after:swap", (event) => {
+    const place = event.detail?.ctx?.target;
+    if (!place?.matches?.("[data-secret]")) return;
+    clearTimeout(place.hideTimer);
+    place.hideTimer = setTimeout(() => hide(place), 10000);
+  });
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("[data-copy]");
+    if (!button) return;
+    const source = $(button.dataset.copy);
+    try {
+      await navigator.clipboard.writeText(source?.value ?? source?.textContent ?? "");
+      say("Copied.");
+    } catch {
+      say("The browser did not allow copying. Select the text and copy it yourself.");
+    }
+  });
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-hide]");
+    if (button) hide(button.closest("[data-secret]"));
+  });
+
+  /* The account picker: an ARIA combobox over what the server found ---- */
+  const combo = (element) => element.closest?.(".combo");
+  const options = (box) => [...box.querySelectorAll("[role=option]")];
+  const choose = (box, option) => {
+    $("[data-account]", box).value = option.dataset.value;
+    const input = $("[role=combobox]", box);
+    input.value = option.textContent.trim();
+    dirty = true;
+    shut(box);
+    input.focus();
+  };
+  const shut = (box) => {
+    $("[role=listbox]", box).hidden = true;
+    $("[role=combobox]", box).setAttribute("aria-expanded", "false");
+    $("[role=combobox]", box).removeAttribute("aria-activedescendant");
+  };
+  const move = (box, step) => {
+    const all = options(box);
+    if (!all.length) return;
+    const now = all.findIndex((option) => option.getAttribute("aria-selected") === "true");
+    const next = (now + step + all.length) % all.length;
+    all.forEach((option, index) => option.setAttribute("aria-selected", String(index === next)));
+    $("[role=combobox]", box).setAttribute("aria-activedescendant", all[next].id);
+    all[next].scrollIntoView({ block: "nearest" });
+  };
+  document.addEventListener("htmx:after:swap", (event) => {
+    const list = event.detail?.ctx?.target;
+    if (!list?.matches?.(".combo [role=listbox]")) return;
+    const box = combo(list);
+    list.hidden = document.activeElement !== $("[role=combobox]", box);
+    $("[role=combobox]", box).setAttribute("aria-expanded", String(!list.hidden));
+  });
+  document.addEventListener("keydown", (event) => {
+    if (!event.target.matches?.(".combo [role=combobox]")) return;
+    const box = combo(event.target);
+    const open = !$("[role=listbox]", box).hidden;
+    if (event.key === "ArrowDown" || event.key === "ArrowUp") {
+      event.preventDefault();
+      if (open) move(box, event.key === "ArrowDown" ? 1 : -1);
+      else event.target.dispatchEvent(new Event("input", { bubbles: true }));
+    } else if (event.key === "Enter" && open) {
+      event.preventDefault();
+      const picked = options(box).find((option) => option.getAttribute("aria-selected") === "true");
+      if (picked) choose(box, picked);
+    } else if (event.key === "Escape" && open) {
+      event.preventDefault();
+      event.stopPropagation();
+      shut(box);
+    }
+  });
+  document.addEventListener("input", (event) => {
+    if (event.target.matches?.(".combo [role=combobox]") && event.isTrusted) $("[data-account]", combo(event.target)).value = "";
+  });
+  document.addEventListener("click", (event) => {
+    const option = event.target.closest?.(".combo [role=option]");
+    if (option) choose(combo(option), option);
+    else document.querySelectorAll(".combo").forEach((box) => { if (!box.contains(event.target)) shut(box); });
+  });
+
+  /* A lost connection is told kindly; nothing typed is lost ------------ */
+  document.addEventListener("htmx:error", () => say("Keypost did not answer. What you typed is still here; try again in a moment."));
+})();
