@@ -115,8 +115,8 @@ def diagnose(stage: StageName, fault: Fault, context: Context) -> Diagnosis:
     words = _words(stage, fault, context)
     return Diagnosis(
         code=code,
-        cause=context.masker.prose(cause.format_map(words)),
-        remedy=context.masker.prose(remedy.format_map(words)),
+        cause=cause.format_map(words),
+        remedy=remedy.format_map(words),
         reply=context.masker.reply(fault.reply) if fault.reply else None,
         stage=stage,
         correction=_correction(code, context),
@@ -380,11 +380,20 @@ def _any_word(reply: Reply, *words: str) -> bool:
 
 
 def _words(stage: StageName, fault: Fault, context: Context) -> dict[str, str]:
+    ours = {
+        "port": str(context.server.port),
+        "mode": _MODE_WORDS[context.server.security],
+        "seconds": f"{context.seconds:.0f}",
+        "stage": _STAGE_WORDS[stage],
+    }
+    return ours | {name: context.masker.prose(value) for name, value in _foreign_words(fault, context).items()}
+
+
+def _foreign_words(fault: Fault, context: Context) -> dict[str, str]:
+    """The words that come from people and servers: these might hold the secret."""
     seen = context.certificate
     return {
         "server": _short(context.server.name),
-        "port": str(context.server.port),
-        "mode": _MODE_WORDS[context.server.security],
         "hello": _short(context.server.hello_name or "it was given by its system"),
         "sender": _short(context.sender or "this address"),
         "recipient": _short(context.recipient or "this address"),
@@ -396,8 +405,6 @@ def _words(stage: StageName, fault: Fault, context: Context) -> dict[str, str]:
         "not_before": f"{seen.not_before:%Y-%m-%d %H:%M} UTC" if seen and seen.not_before else "a later date",
         "not_after": f"{seen.not_after:%Y-%m-%d %H:%M} UTC" if seen and seen.not_after else "on an unknown date",
         "sha256": seen.sha256 if seen else "(not read)",
-        "seconds": f"{context.seconds:.0f}",
-        "stage": _STAGE_WORDS[stage],
         "detail": _short(_detail(fault, context)),
     }
 

@@ -65,7 +65,7 @@ class Masker:
         return self.lines([text.encode("utf-8", "surrogatepass")])[0]
 
     def prose(self, text: str) -> str:
-        """Our own sentences, masked likewise but not cut."""
+        """A value for one of our own sentences, masked likewise but not cut."""
         line = text.encode("utf-8", "surrogatepass")
         flags = bytearray(len(line))
         self._find_within(line, flags)
