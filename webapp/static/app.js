@@ -92,6 +92,14 @@
     }
   });
   document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-use]");
+    const field = button && $("input[type=password]", button.closest("form"));
+    if (!field) return;
+    field.value = $(button.dataset.use).textContent;
+    field.focus();
+    say("The generated password is in the field. Nothing is saved yet.");
+  });
+  document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-hide]");
     if (button) hide(button.closest("[data-secret]"));
   });

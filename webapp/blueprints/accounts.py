@@ -1,0 +1,164 @@
+"""Accounts: a user name and a sealed password on a resource."""
+
+from __future__ import annotations
+
+from flask import Blueprint, flash, render_template, request
+from werkzeug.wrappers import Response
+
+from webapp import htmx
+from webapp.access import Access, allow, current_actor
+from webapp.blueprints import LARGEST_ID, database
+from webapp.errors import Conflict, Invalid, NotFound
+from webapp.forms.vault import AccountForm, NewAccountForm, NewPasswordForm
+from webapp.keyring import Secret
+from webapp.vault import accounts, resources, uses
+from webapp.vault.generator import generate
+
+bp = Blueprint("accounts", __name__)
+
+
+@bp.get("/resources/<id:resource_id>/accounts/new")
+@allow(Access.SIGNED_IN)
+def new(resource_id: int) -> str:
+    """Ask for a new account."""
+    with database().reading() as session:
+        resource = resources.get_resource(session, current_actor(), resource_id)
+    return render_template("accounts/new.html", form=NewAccountForm(formdata=None), resource=resource, generated=None)
+
+
+@bp.post("/resources/<id:resource_id>/accounts/new")
+@allow(Access.SIGNED_IN)
+def create(resource_id: int) -> Response | tuple[str, int]:
+    """Add it, its password sealed."""
+    form = NewAccountForm()
+    with database().reading() as session:
+        resource = resources.get_resource(session, current_actor(), resource_id)
+    if form.validate():
+        try:
+            with database().transaction() as session:
+                account = accounts.add_account(
+                    session,
+                    current_actor(),
+                    resource_id,
+                    form.username.data or "",
+                    Secret(form.password.data or ""),
+                    notes=form.notes.data or "",
+                )
+            flash(f"The account “{account.username}” was added.")
+            return htmx.done("resources.show", resource_id=resource_id)
+        except Invalid as error:
+            form.blame(error)
+    return htmx.invalid("accounts/new.html", form=form, resource=resource, generated=None)
+
+
+@bp.get("/accounts/<id:account_id>")
+@allow(Access.SIGNED_IN)
+def show(account_id: int) -> str:
+    """One account: who uses it, its password on demand, and the history."""
+    return _show(account_id, AccountForm(formdata=None))
+
+
+@bp.post("/accounts/<id:account_id>")
+@allow(Access.SIGNED_IN)
+def update(account_id: int) -> Response | tuple[str, int]:
+    """Change user name and notes."""
+    form = AccountForm()
+    if form.validate():
+        try:
+            with database().transaction() as session:
+                accounts.edit_account(
+                    session, current_actor(), account_id, form.username.data or "", form.notes.data or ""
+                )
+            flash("The changes were saved.")
+            return htmx.done("accounts.show", account_id=account_id)
+        except Invalid as error:
+            form.blame(error)
+    return _show(account_id, form), htmx.INVALID
+
+
+@bp.post("/accounts/<id:account_id>/delete")
+@allow(Access.SIGNED_IN)
+def delete(account_id: int) -> Response | tuple[str, int]:
+    """Delete it with its history, unless something uses it."""
+    try:
+        with database().transaction() as session:
+            account = accounts.get_account(session, current_actor(), account_id)
+            resource_id = account.resource_id
+            accounts.delete_account(session, current_actor(), account_id)
+    except Conflict as error:
+        form = AccountForm(formdata=None)
+        form.problem = str(error)
+        return _show(account_id, form), 409
+    flash("The account was deleted.")
+    return htmx.done("resources.show", resource_id=resource_id)
+
+
+@bp.get("/accounts/<id:account_id>/password")
+@allow(Access.SIGNED_IN)
+def password(account_id: int) -> str:
+    """Ask for a new password."""
+    return _password(account_id, NewPasswordForm(formdata=None))
+
+
+@bp.post("/accounts/<id:account_id>/password")
+@allow(Access.SIGNED_IN)
+def change_password(account_id: int) -> Response | tuple[str, int]:
+    """Keep the new password; the old one goes into the history."""
+    form = NewPasswordForm()
+    if form.validate():
+        try:
+            with database().transaction() as session:
+                accounts.set_password(session, current_actor(), account_id, Secret(form.password.data or ""))
+                used = uses.uses_of(session, account_id)
+            then = f" {used[0]} sign in with it from now on; a login check is under way." if used else ""
+            flash(f"The password was changed.{then}")
+            return htmx.done("accounts.show", account_id=account_id)
+        except Invalid as error:
+            form.blame(error)
+    return _password(account_id, form), htmx.INVALID
+
+
+@bp.post("/accounts/<id:account_id>/reveal")
+@allow(Access.SIGNED_IN)
+def reveal(account_id: int) -> str:
+    """Show the password, current or earlier; each time leaves an audit line."""
+    version = request.form.get("version", type=int)
+    if version is not None and not 0 < version <= LARGEST_ID:
+        raise NotFound("There is no such password.")
+    with database().transaction() as session:
+        account = accounts.get_account(session, current_actor(), account_id)
+        secret = accounts.reveal(session, current_actor(), account_id, version=version)
+    template = "accounts/_secret.html" if htmx.is_htmx() else "accounts/reveal.html"
+    return render_template(template, account=account, secret=secret, version=version or account.password_version)
+
+
+@bp.post("/accounts/_generated")
+@allow(Access.SIGNED_IN)
+def generated() -> str:
+    """A fresh random password for the form that asked."""
+    return render_template("accounts/_generated.html", generated=generate().reveal())
+
+
+def _show(account_id: int, form: AccountForm) -> str:
+    with database().reading() as session:
+        account = accounts.get_account(session, current_actor(), account_id)
+        history = accounts.history(session, current_actor(), account_id)
+        used = uses.uses_of(session, account_id)
+        resource = account.resource
+    if not form.is_submitted() or form.problem:
+        form.username.data, form.notes.data = account.username, account.notes
+    return render_template(
+        "accounts/show.html", account=account, resource=resource, history=history, uses=used, form=form
+    )
+
+
+def _password(account_id: int, form: NewPasswordForm) -> str:
+    with database().reading() as session:
+        account = accounts.get_account(session, current_actor(), account_id)
+        used = uses.uses_of(session, account_id)
+        resource = account.resource
+    return render_template(
+        "accounts/password.html", account=account, resource=resource, uses=used, form=form, generated=None
+    )
+
+

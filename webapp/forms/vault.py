@@ -1,0 +1,39 @@
+"""Forms of resources and their accounts."""
+
+from __future__ import annotations
+
+from wtforms import IntegerField, PasswordField, SelectField, StringField, TextAreaField
+from wtforms.validators import InputRequired, Length
+from wtforms.widgets import HiddenInput
+
+from webapp.forms import Form, stripped
+from webapp.vault.resources import KINDS
+
+_NOTES = TextAreaField("Notes", [Length(max=4000, message="Notes can have at most 4000 characters.")])
+
+
+class ResourceForm(Form):
+    name = StringField(
+        "Name", [InputRequired("Give the resource a name."), Length(max=200, message="At most 200 characters.")],
+        filters=[stripped],
+    )
+    kind = SelectField("Type", choices=[(kind, kind) for kind in KINDS])
+    address = StringField("Address", [Length(max=300, message="At most 300 characters.")], filters=[stripped])
+    notes = _NOTES
+    version = IntegerField(widget=HiddenInput(), default=0)
+
+
+class AccountForm(Form):
+    username = StringField(
+        "User name", [InputRequired("Give the account's user name."), Length(max=200, message="At most 200 characters.")],
+        filters=[stripped],
+    )
+    notes = _NOTES
+
+
+class NewAccountForm(AccountForm):
+    password = PasswordField("Password", [InputRequired("Give the account's password, or generate one.")])
+
+
+class NewPasswordForm(Form):
+    password = PasswordField("New password", [InputRequired("Give the new password, or generate one.")])
