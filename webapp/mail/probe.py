@@ -9,7 +9,6 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.policy import SMTP, SMTPUTF8
 from typing import Any, Final, Literal
@@ -19,6 +18,7 @@ from webapp.mail import look
 from webapp.mail.address import needs_smtputf8, valid_address, valid_port, valid_server_name
 from webapp.mail.diagnosis import Context, Diagnosis, context_of, diagnose
 from webapp.mail.dial import Resolver, system_resolver
+from webapp.mail.message import compose
 from webapp.mail.presented import Presented, describe
 from webapp.mail.transcript import Masker, Transcript
 from webapp.mail.transport import (
@@ -245,6 +245,7 @@ class _Run:
         except Fault as fault:
             self._note_what_was_agreed()
             self._diagnosis = self._explain(name, fault)
+            self._transcript.note(f"failed: {self._diagnosis.code}")
             self._last_reply = fault.reply or self._last_reply
             return Stage(name, "failed", _milliseconds(begun), self._diagnosis.cause)
         self._note_what_was_agreed()
@@ -384,18 +385,20 @@ def _message_bytes(attempt: Attempt) -> bytes:
         return b""
     if isinstance(attempt.message, bytes):
         return attempt.message
-    message = attempt.message or _short_message(attempt)
+    if attempt.message is None:
+        return _short_message(attempt)
     wide = any(needs_smtputf8(address) for address in (attempt.sender, attempt.recipient))
-    return message.as_bytes(policy=SMTPUTF8 if wide else SMTP)
+    return attempt.message.as_bytes(policy=SMTPUTF8 if wide else SMTP)
 
 
-def _short_message(attempt: Attempt) -> EmailMessage:
-    message = EmailMessage()
-    message["From"], message["To"] = attempt.sender, attempt.recipient
-    message["Subject"] = "Keypost test message"
-    message["Date"] = datetime.now(UTC)
-    message.set_content("This is a test of the mail settings of Keypost. It arrived.")
-    return message
+def _short_message(attempt: Attempt) -> bytes:
+    return compose(
+        sender=attempt.sender,
+        sender_name=attempt.sender_name,
+        recipient=attempt.recipient or "",
+        subject="Keypost test message",
+        text="This is a test of the mail settings of Keypost. It arrived.\n",
+    )
 
 
 def _first_line(reply: Reply) -> str:

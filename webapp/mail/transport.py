@@ -274,8 +274,8 @@ class Connection:
         sock = self._wire.socket if self._wire else None
         if not isinstance(sock, ssl.SSLSocket):
             return None
-        cipher = sock.cipher()
-        return (sock.version() or "", cipher[0] if cipher else "")
+        version, cipher = sock.version(), sock.cipher()
+        return (version, cipher[0]) if version and cipher else None
 
     def open(self, login: Login | None = None) -> None:
         """Do everything up to where messages can be sent: connect, greet, encrypt, sign in."""
