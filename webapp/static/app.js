@@ -104,65 +104,6 @@
     if (button) hide(button.closest("[data-secret]"));
   });
 
-  /* The account picker: an ARIA combobox over what the server found ---- */
-  const combo = (element) => element.closest?.(".combo");
-  const options = (box) => [...box.querySelectorAll("[role=option]")];
-  const choose = (box, option) => {
-    $("[data-account]", box).value = option.dataset.value;
-    const input = $("[role=combobox]", box);
-    input.value = option.textContent.trim();
-    dirty = true;
-    shut(box);
-    input.focus();
-  };
-  const shut = (box) => {
-    $("[role=listbox]", box).hidden = true;
-    $("[role=combobox]", box).setAttribute("aria-expanded", "false");
-    $("[role=combobox]", box).removeAttribute("aria-activedescendant");
-  };
-  const move = (box, step) => {
-    const all = options(box);
-    if (!all.length) return;
-    const now = all.findIndex((option) => option.getAttribute("aria-selected") === "true");
-    const next = (now + step + all.length) % all.length;
-    all.forEach((option, index) => option.setAttribute("aria-selected", String(index === next)));
-    $("[role=combobox]", box).setAttribute("aria-activedescendant", all[next].id);
-    all[next].scrollIntoView({ block: "nearest" });
-  };
-  document.addEventListener("htmx:after:swap", (event) => {
-    const list = event.detail?.ctx?.target;
-    if (!list?.matches?.(".combo [role=listbox]")) return;
-    const box = combo(list);
-    list.hidden = document.activeElement !== $("[role=combobox]", box);
-    $("[role=combobox]", box).setAttribute("aria-expanded", String(!list.hidden));
-  });
-  document.addEventListener("keydown", (event) => {
-    if (!event.target.matches?.(".combo [role=combobox]")) return;
-    const box = combo(event.target);
-    const open = !$("[role=listbox]", box).hidden;
-    if (event.key === "ArrowDown" || event.key === "ArrowUp") {
-      event.preventDefault();
-      if (open) move(box, event.key === "ArrowDown" ? 1 : -1);
-      else event.target.dispatchEvent(new Event("input", { bubbles: true }));
-    } else if (event.key === "Enter" && open) {
-      event.preventDefault();
-      const picked = options(box).find((option) => option.getAttribute("aria-selected") === "true");
-      if (picked) choose(box, picked);
-    } else if (event.key === "Escape" && open) {
-      event.preventDefault();
-      event.stopPropagation();
-      shut(box);
-    }
-  });
-  document.addEventListener("input", (event) => {
-    if (event.target.matches?.(".combo [role=combobox]") && event.isTrusted) $("[data-account]", combo(event.target)).value = "";
-  });
-  document.addEventListener("click", (event) => {
-    const option = event.target.closest?.(".combo [role=option]");
-    if (option) choose(combo(option), option);
-    else document.querySelectorAll(".combo").forEach((box) => { if (!box.contains(event.target)) shut(box); });
-  });
-
   /* A lost connection is told kindly; nothing typed is lost ------------ */
   document.addEventListener("htmx:error", () => say("Keypost did not answer. What you typed is still here; try again in a moment."));
 })();

@@ -1,0 +1,39 @@
+"""The administrator's front page."""
+
+from __future__ import annotations
+
+from flask import Blueprint, render_template
+
+from webapp.access import Access, allow
+from webapp.blueprints import database
+from webapp.identity.users import count_users
+from webapp.mail import checks, settings
+from webapp.trust import store
+
+bp = Blueprint("admin", __name__, url_prefix="/admin")
+
+
+@bp.get("")
+@allow(Access.ADMINISTRATOR)
+def index() -> str:
+    """A card for each thing an administrator looks after."""
+    return render_template("admin/index.html", **_context())
+
+
+@bp.get("/_mail-card")
+@allow(Access.ADMINISTRATOR)
+def mail_card() -> str:
+    """The card of the mail server settings, fresh."""
+    return render_template("admin/_mail-card.html", **_context())
+
+
+def _context() -> dict[str, object]:
+    with database().reading() as session:
+        saved = settings.current(session)
+        return {
+            "saved": saved,
+            "verification": checks.verification(session, saved) if saved else None,
+            "login_check": checks.last_login_check(session) if saved else None,
+            "user_count": count_users(session),
+            "certificate_count": len(store.trusted(session)),
+        }

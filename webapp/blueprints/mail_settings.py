@@ -1,0 +1,179 @@
+"""Mail Server Settings: the form, its swapping parts, the test, and saving."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from flask import Blueprint, Response as FlaskResponse, flash, render_template, request, stream_with_context
+from werkzeug.wrappers import Response
+
+from webapp import htmx
+from webapp.access import Access, allow, current_actor, current_user
+from webapp.blueprints import LARGEST_ID, database, trust
+from webapp.db import Session
+from webapp.errors import Invalid
+from webapp.forms.mail import MailSettingsForm
+from webapp.mail import checks, settings
+from webapp.mail.probe import Result, Stage
+from webapp.mail.settings import InvalidFields, VersionConflict
+from webapp.mail.trial import Trial, prepare_trial
+from webapp.vault import accounts
+
+bp = Blueprint("mail_settings", __name__, url_prefix="/admin/settings/mail")
+
+
+@bp.get("")
+@allow(Access.ADMINISTRATOR)
+def show() -> str:
+    """The settings as they are saved."""
+    form = MailSettingsForm(formdata=None)
+    with database().reading() as session:
+        form.show(settings.current(session))
+    form.test_recipient.data = current_user().email
+    return _page(form)
+
+
+@bp.post("")
+@allow(Access.ADMINISTRATOR)
+def save() -> Response | tuple[str, int]:
+    """Save what is on the screen, unless it is wrong or somebody else saved first."""
+    form = MailSettingsForm()
+    if form.validate():
+        try:
+            with database().transaction() as session:
+                settings.save(session, current_actor(), form.draft())
+        except VersionConflict as conflict:
+            form.version.data = conflict.current.version
+            return _page(form, conflict=conflict), 409
+        except Invalid as error:
+            form.blame(error)
+        except InvalidFields as error:
+            form.blame_all(error.errors)
+        else:
+            if not htmx.is_htmx():
+                flash("The mail server settings were saved.")
+            return htmx.done("admin.index", event="mail-settings-saved", say="The mail server settings were saved.")
+    return _page(form), htmx.INVALID
+
+
+@bp.post("/form")
+@allow(Access.ADMINISTRATOR)
+def redraw() -> str:
+    """The form again, with what was typed: how the choices work where no script runs. Nothing is saved."""
+    return _page(MailSettingsForm())
+
+
+@bp.get("/_auth-section")
+@allow(Access.ADMINISTRATOR)
+def auth_section() -> str:
+    """The fields of one way to sign in."""
+    form = MailSettingsForm(formdata=None)
+    with database().reading() as session:
+        form.show(settings.current(session))
+        source = "account" if request.args.get("credential_source") == "account" else "manual"
+        return render_template(f"mail_settings/_auth_{source}.html", form=form, **_auth_context(session, form))
+
+
+@bp.get("/_accounts")
+@allow(Access.ADMINISTRATOR)
+def account_options() -> str:
+    """What the account picker offers for the words typed."""
+    form = MailSettingsForm(formdata=None)
+    form.q.data = request.args.get("q", "")[:200]
+    chosen = request.args.get("account_id", type=int)
+    form.account_id.data = chosen if chosen and 0 < chosen <= LARGEST_ID else None
+    with database().reading() as session:
+        return render_template("mail_settings/_accounts.html", form=form, **_auth_context(session, form))
+
+
+@bp.post("/test")
+@allow(Access.ADMINISTRATOR)
+def test() -> Response | str | tuple[str, int]:
+    """Try what is on the screen, without saving it."""
+    form = MailSettingsForm()
+    try:
+        trial = _trial(form)
+    except Invalid as error:
+        form.blame(error)
+    except InvalidFields as error:
+        form.blame_all(error.errors)
+    else:
+        if htmx.wants_stream():
+            return FlaskResponse(stream_with_context(_stream(trial)), mimetype="text/event-stream")
+        result = _last(trial)
+        if htmx.is_htmx():
+            return _result(trial, result.stages, result)
+        return _page(form, trial=trial, result=result)
+    if htmx.is_htmx():
+        return htmx.invalid("mail_settings/_test_invalid.html", form=form)
+    return _page(form), htmx.INVALID
+
+
+def _trial(form: MailSettingsForm) -> Trial:
+    form.validate()
+    errors: dict[str, list[str]] = {name: list(found) for name, found in form.errors.items() if name}
+    if errors:
+        raise InvalidFields(errors)
+    recipient = form.test_recipient.data or ""
+    return prepare_trial(database(), trust(), current_actor(), form.draft(), recipient=recipient)
+
+
+def _last(trial: Trial) -> Result:
+    *_, result = trial.run()
+    if not isinstance(result, Result):
+        raise AssertionError("a trial ends with its result")
+    return result
+
+
+def _stream(trial: Trial) -> Iterator[str]:
+    """The result's fragment as an event each time a stage ends."""
+    stages: list[Stage] = []
+    yield _event(_result(trial, stages, None))
+    for happened in trial.run():
+        if isinstance(happened, Stage):
+            stages.append(happened)
+            yield _event(_result(trial, stages, None))
+        else:
+            yield _event(_result(trial, happened.stages, happened))
+
+
+def _event(html: str) -> str:
+    return "".join(f"data: {line}\n" for line in html.splitlines()) + "\n"
+
+
+def _result(trial: Trial, stages: object, result: Result | None) -> str:
+    return render_template("mail_settings/_test_result.html", trial=trial, stages=stages, result=result)
+
+
+def _page(
+    form: MailSettingsForm,
+    *,
+    conflict: VersionConflict | None = None,
+    trial: Trial | None = None,
+    result: Result | None = None,
+) -> str:
+    with database().reading() as session:
+        saved = settings.current(session)
+        return render_template(
+            "mail_settings/form.html",
+            form=form,
+            saved=saved,
+            conflict=conflict,
+            trial=trial,
+            result=result,
+            stages=result.stages if result else (),
+            verification=checks.verification(session, saved) if saved else None,
+            login_check=checks.last_login_check(session) if saved else None,
+            **_auth_context(session, form),
+        )
+
+
+def _auth_context(session: Session, form: MailSettingsForm) -> dict[str, object]:
+    """The accounts to choose from, exactly as this person's Resources tab shows them, and the binding in words."""
+    saved = settings.current(session)
+    binding = settings.binding_for(session, current_actor(), saved) if saved else None
+    choices = accounts.choices(session, current_actor(), q=form.q.data or "")
+    chosen = form.account_id.data
+    if chosen is not None and chosen not in {choice.id for choice in choices}:
+        choices = [*accounts.choice(session, current_actor(), chosen), *choices]
+    return {"saved": saved, "binding": binding, "choices": choices}

@@ -1,0 +1,104 @@
+"""The form of the mail server settings."""
+
+from __future__ import annotations
+
+from wtforms import (
+    BooleanField,
+    IntegerField,
+    PasswordField,
+    RadioField,
+    SearchField,
+    SelectField,
+    StringField,
+)
+from wtforms.validators import AnyOf, Length
+from wtforms.widgets import HiddenInput
+
+from webapp.errors import Invalid
+from webapp.forms import Form, stripped
+from webapp.keyring import Secret
+from webapp.mail.address import valid_port
+from webapp.mail.settings import Draft, MailSettings
+from webapp.mail.transport import DEFAULT_PORTS, Security
+
+SECURITY_CHOICES = [
+    (Security.NEVER, "Never"),
+    (Security.SSL, "SSL"),
+    (Security.TLS, "TLS"),
+]
+SOURCE_CHOICES = [
+    ("manual", "Specify a username and password manually"),
+    ("account", "Use an account stored in Keypost"),
+]
+_SHORT = [Length(max=500, message="That is too long.")]
+
+
+class AccountChoice(SelectField):
+    """One account of those the server found; which ones exist for this person is the domain's to judge."""
+
+    def __init__(self, label: str) -> None:
+        super().__init__(label, coerce=_number_or_none, choices=[], validate_choice=False)
+
+
+class MailSettingsForm(Form):
+    server_name = StringField("Server name", _SHORT, filters=[stripped])
+    port = StringField("Port", _SHORT, filters=[stripped])
+    security = RadioField("Secure connection", [AnyOf([*Security], message="Choose one.")], choices=SECURITY_CHOICES)
+    sender_address = StringField("Sender e-mail address", _SHORT, filters=[stripped])
+    sender_name = StringField("Sender name", _SHORT, filters=[stripped])
+    access_url = StringField("Access URL", _SHORT, filters=[stripped])
+    requires_authentication = BooleanField("Requires Authentication")
+    credential_source = RadioField(
+        "How Keypost signs in", choices=SOURCE_CHOICES, default="manual", validate_choice=False
+    )
+    username = StringField("Username", _SHORT, filters=[stripped])
+    password = PasswordField("Password", [Length(max=2000, message="That is too long for a password.")])
+    q = SearchField("Find an account", _SHORT, filters=[stripped])
+    account_id = AccountChoice("Account")
+    unencrypted_login_allowed = BooleanField("Send the password over a connection without encryption")
+    test_recipient = StringField("Send the test mail to", _SHORT, filters=[stripped])
+    version = IntegerField(widget=HiddenInput(), default=0)
+
+    def draft(self) -> Draft:
+        """What the form says, for the domain to judge. Raises Invalid when the port is no number."""
+        security = Security(self.security.data or Security.TLS)
+        return Draft(
+            server_name=self.server_name.data or "",
+            port=valid_port(self.port.data or str(DEFAULT_PORTS[security])),
+            security=security,
+            sender_address=self.sender_address.data or "",
+            sender_name=self.sender_name.data or "",
+            access_url=self.access_url.data or "",
+            requires_authentication=bool(self.requires_authentication.data),
+            credential_source="account" if self.credential_source.data == "account" else "manual",
+            username=self.username.data or "",
+            password=Secret(self.password.data or ""),
+            account_id=self.account_id.data,
+            unencrypted_login_allowed=bool(self.unencrypted_login_allowed.data),
+            version=self.version.data or 0,
+        )
+
+    def show(self, saved: MailSettings | None) -> None:
+        """Fill in what is saved; the password never is."""
+        if saved is None:
+            self.security.data, self.port.data = Security.TLS, str(DEFAULT_PORTS[Security.TLS])
+            self.requires_authentication.data, self.credential_source.data = True, "account"
+            return
+        for name in ("server_name", "security", "sender_address", "sender_name", "access_url", "username", "version"):
+            self[name].data = getattr(saved, name) or ""
+        self.port.data = str(saved.port)
+        self.requires_authentication.data = saved.requires_authentication
+        self.credential_source.data = saved.credential_source or "manual"
+        self.account_id.data = saved.account_id
+        self.unencrypted_login_allowed.data = saved.unencrypted_host == saved.server_name
+
+    def blame_all(self, errors: dict[str, list[str]]) -> None:
+        """Put each of the domain's sentences at its field."""
+        for field, sentences in errors.items():
+            for sentence in sentences:
+                self.blame(Invalid(sentence, field))
+
+
+def _number_or_none(text: object) -> int | None:
+    digits = str(text) if text is not None else ""
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 9 else None
