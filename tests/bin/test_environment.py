@@ -140,8 +140,8 @@ def test_the_folder_is_found_through_symbolic_links(installed: Copy, tmp_path: P
 
 def test_a_changed_lock_is_installed(copy: Copy) -> None:
     copy.run("keypost")
-    copy.require("2")
-    assert json.loads(copy.run("keypost").stdout)["found"] == "2"
+    copy.require("2.10")
+    assert json.loads(copy.run("keypost").stdout)["found"] == "2.10"
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"folder": 1}'])
