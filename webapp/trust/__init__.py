@@ -1,0 +1,1 @@
+"""X.509: which certificates mail connections trust."""
