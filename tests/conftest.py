@@ -1,3 +1,65 @@
 """What every test may ask for."""
 
-pytest_plugins = ["tests.support.chromium", "tests.support.postgres"]
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from waitress.server import create_server
+
+from tests.support.people import Person, claim
+from webapp import create_app
+from webapp.config import Config
+from webapp.db import Database
+from webapp.installation import Installation, open_installation
+
+pytest_plugins = ["tests.support.chromium", "tests.support.postgres", "tests.support.mail_server"]
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
+    """A fresh installation, once on SQLite and once on PostgreSQL."""
+    folder = tmp_path / "instance"
+    url = f"sqlite:///{folder / 'keypost.db'}" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+    opened = open_installation(
+        Config.from_environment({"KEYPOST_INSTANCE": str(folder), "KEYPOST_DATABASE_URL": url})
+    )
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def database(installation: Installation) -> Database:
+    return installation.database
+
+
+@pytest.fixture
+def app(installation: Installation) -> Flask:
+    return create_app(installation)
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    """Somebody who is not signed in."""
+    return app.test_client()
+
+
+@pytest.fixture
+def alice(app: Flask, database: Database) -> Person:
+    """The first administrator, signed in."""
+    return claim(app, database)
+
+
+@pytest.fixture
+def live_server(app: Flask) -> Iterator[str]:
+    """The application on a real port; gives its address."""
+    server = create_server(app, host="127.0.0.1", port=0, threads=8)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.effective_port}"
+    server.close()
+    thread.join(5)

@@ -180,6 +180,9 @@ def _client_certificate(fault: Fault, context: Context) -> str | None:
     return "client-certificate-wanted" if broke_off and context.asks_for_certificate and not unverified else None
 
 
+_OTHER_SERVICES: Final = ("IMAP", "POP3", "SSH", "HTTP")
+
+
 def _silence(fault: Fault, context: Context) -> str:
     if fault.stage == "message":
         return "conversation-broken"
@@ -189,7 +192,7 @@ def _silence(fault: Fault, context: Context) -> str:
         return "connection-dropped/silent"
     if context.speaks is True:
         return "implicit-tls-expected"
-    return "not-smtp" if context.speaks in ("IMAP", "POP3", "SSH", "HTTP") else "greeting-timeout"
+    return "not-smtp" if context.speaks in _OTHER_SERVICES else "greeting-timeout"
 
 
 def _resolve(fault: Fault) -> str:
@@ -257,6 +260,8 @@ def _tls(fault: Fault, context: Context) -> str:
 
 
 def _plain_instead(reason: str, context: Context) -> str:
+    if context.speaks in _OTHER_SERVICES:
+        return "not-smtp"
     if context.plain is not None:
         if not context.plain.smtp:
             return "not-smtp"

@@ -357,7 +357,9 @@ def second_look(fault: Fault, context: Context, connection: Connection, deadline
             asks_for_certificate=seen.asks_for_certificate,
         )
     if unfinished and context.certificate is None and server.security is Security.SSL:
-        context = replace(context, plain=look.plainly(server, addresses, deadline))
+        context = replace(context, speaks=look.for_tls(server, addresses, deadline))
+        if context.speaks in (None, "unknown"):
+            context = replace(context, plain=look.plainly(server, addresses, deadline))
     return context
 
 
