@@ -1,1 +1,1 @@
-"""X.509: which certificates mail connections trust."""
+"""Certificates trusted for mail connections: parsing, describing, keeping, and the TLS context made of them."""
