@@ -1,1 +1,1 @@
-"""Certificates trusted for mail connections: parsing, describing, keeping, and the TLS context made of them."""
+"""X.509: which certificates mail connections trust."""

@@ -1,7 +1,12 @@
-"""The trust store: the only place that reads or writes trusted certificates, and that makes TLS contexts of them."""
+"""The trusted certificates, and the TLS contexts made from them: for mail connections only.
+
+Nothing else reads or writes trusted certificates. What is trusted stands in the database, so that an import by another
+process works at the next connection.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import ssl
 import threading
 from collections.abc import Sequence
@@ -11,187 +16,285 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, mapped_column
 
 from webapp.actor import Actor
 from webapp.audit import trail
 from webapp.db import Base, Database, Session, UtcDateTime
-from webapp.errors import Invalid, NotFound
-from webapp.trust.certificates import CertificateRefused, Description, describe, parse
+from webapp.errors import NotFound
+from webapp.trust.certificates import CertificateRefused, Description, describe, parse, printable, read_one, with_colons
+from webapp.trust.pinning import PinnedContext
 
-_MOST_CONTEXTS = 32
+ANYWHERE = ("", 0)
+KEPT_CONTEXTS = 16
+VERIFY_FLAGS = ssl.VerifyFlags.VERIFY_X509_TRUSTED_FIRST | ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
+"""The same on every Python. PARTIAL_CHAIN lets an imported leaf or intermediate be trusted without its root. STRICT
+(on by default since Python 3.13) is left out: it refuses private authorities made before their tools knew all of
+RFC 5280, after a mere upgrade of Python, and the next advice an administrator finds is to switch verification off."""
 
 
 class TrustedCertificate(Base):
-    """A certificate trusted for mail. With a host and port it is a pin: trusted there alone, whatever its names."""
+    """A certificate trusted for mail: wherever its names match (host "" and port 0), or pinned to one host and port."""
 
     __tablename__ = "trusted_certificates"
 
-    id: Mapped[int] = mapped_column(primary_key=True)
-    sha256: Mapped[str] = mapped_column(sa.String(64))
-    host: Mapped[str] = mapped_column(sa.String(255), default="")
-    port: Mapped[int] = mapped_column(default=0)
-    der: Mapped[bytes] = mapped_column(sa.LargeBinary)
-    subject: Mapped[str] = mapped_column(sa.String(300))
-    not_after: Mapped[datetime] = mapped_column(UtcDateTime)
+    sha256: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    host: Mapped[str] = mapped_column(sa.String(255), primary_key=True, default="")
+    port: Mapped[int] = mapped_column(primary_key=True, autoincrement=False, default=0)
+    der: Mapped[bytes]
+    not_after: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
     imported_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    imported_by_id: Mapped[int | None]
+    imported_by: Mapped[int | None]
     imported_by_name: Mapped[str] = mapped_column(sa.String(320))
-    source: Mapped[str] = mapped_column(sa.String(300))
-
-    __table_args__ = (sa.UniqueConstraint("sha256", "host", "port"),)
-
-    def description(self) -> Description:
-        return describe(x509.load_der_x509_certificate(self.der))
+    source: Mapped[str] = mapped_column(sa.String(200))
 
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """One certificate of an import."""
+    """What became of one certificate of an import."""
 
     description: Description
     already_there: bool
 
 
-def import_certificates(
-    session: Session, actor: Actor, data: bytes, *, source: str, host: str = "", port: int = 0
-) -> list[Imported]:
-    """Trust every certificate in ``data``, or none. ``host`` and ``port`` pin a single one to that server.
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """A trusted certificate as lists show it; host and port are None unless it is pinned to them.
 
-    Raises CertificateRefused.
+    imported_by is a user's id, None for the command line; source says where it came from.
+    """
+
+    description: Description
+    host: str | None
+    port: int | None
+    imported_at: datetime
+    imported_by: int | None
+    imported_by_name: str
+    source: str
+
+    @property
+    def sha256(self) -> str:
+        return self.description.sha256
+
+    @property
+    def is_pinned(self) -> bool:
+        return self.host is not None
+
+
+def import_certificates(
+    session: Session,
+    actor: Actor,
+    data: bytes,
+    *,
+    source: str,
+    host: str | None = None,
+    port: int | None = None,
+    confirm_expired: bool = False,
+) -> list[Imported]:
+    """Trust every certificate in the data, in the caller's transaction: all of them or none.
+
+    With a host and port the one certificate given is pinned there: accepted from that server whatever names it holds,
+    and from no other. ``confirm_expired`` also takes what has expired or is not valid yet; connections still refuse it
+    for as long as the clock says so. Raises CertificateRefused.
     """
     certificates = parse(data)
-    if host and len(certificates) != 1:
-        raise CertificateRefused("Exactly one certificate can be pinned to a server. Give the server's own alone.")
+    place = _place(host, port)
+    if place != ANYWHERE and len(certificates) > 1:
+        raise CertificateRefused(
+            f"{len(certificates)} certificates were given, and only the server's own can be pinned to {host}, port "
+            f"{port}. Give that one alone."
+        )
     for certificate in certificates:
-        _refuse_out_of_date(certificate, session.now())
-    return [_import_one(session, actor, certificate, source, host.lower(), port) for certificate in certificates]
+        _refuse_useless(certificate, session.now(), pinned=place != ANYWHERE, confirm_expired=confirm_expired)
+    return [_import(session, actor, certificate, place, printable(source)[:200]) for certificate in certificates]
 
 
-def _refuse_out_of_date(certificate: x509.Certificate, now: datetime) -> None:
-    seen = describe(certificate)
-    if now > seen.not_after:
-        raise CertificateRefused(
-            f"The certificate “{seen.subject}” expired on {seen.not_after:%Y-%m-%d}, so no connection would accept it. "
-            "Have it renewed, or correct this machine's clock."
-        )
-    if now < seen.not_before:
-        raise CertificateRefused(
-            f"The certificate “{seen.subject}” is not valid before {seen.not_before:%Y-%m-%d}. "
-            "Wait until then, or correct this machine's clock."
-        )
-
-
-def _import_one(
-    session: Session, actor: Actor, certificate: x509.Certificate, source: str, host: str, port: int
-) -> Imported:
-    seen = describe(certificate)
-    known = session.scalar(
-        sa.select(TrustedCertificate.id).where(
-            TrustedCertificate.sha256 == seen.sha256, TrustedCertificate.host == host, TrustedCertificate.port == port
+def trusted(session: Session) -> list[Trusted]:
+    """Every trusted certificate, those that end first in front."""
+    rows = session.scalars(
+        sa.select(TrustedCertificate).order_by(
+            TrustedCertificate.not_after,
+            TrustedCertificate.sha256,
+            TrustedCertificate.host,
+            TrustedCertificate.port,
         )
     )
-    if known is not None:
-        return Imported(seen, already_there=True)
-    session.add(
-        TrustedCertificate(
-            sha256=seen.sha256,
-            host=host,
-            port=port,
-            der=certificate.public_bytes(Encoding.DER),
-            subject=seen.subject,
-            not_after=seen.not_after,
-            imported_at=session.now(),
-            imported_by_id=actor.id,
-            imported_by_name=actor.name,
-            source=source[:300],
+    return [_trusted(row) for row in rows]
+
+
+def expiring(session: Session, within_days: int) -> list[Trusted]:
+    """The trusted certificates that end within so many days or have ended, the first to end in front."""
+    until = session.now() + timedelta(days=within_days)
+    return [each for each in trusted(session) if each.description.not_after <= until]
+
+
+def remove(session: Session, actor: Actor, sha256: str, *, host: str | None = None, port: int | None = None) -> None:
+    """Trust a certificate no longer: at the host and port given, or else anywhere.
+
+    The fingerprint is 64 hexadecimal digits in any case, with or without colons. Raises NotFound.
+    """
+    sha256 = sha256.replace(":", "").lower()
+    rows = session.scalars(sa.select(TrustedCertificate).where(TrustedCertificate.sha256 == sha256)).all()
+    chosen = [row for row in rows if host is None or (row.host, row.port) == _place(host, port)]
+    if not chosen:
+        raise NotFound(
+            f"No trusted certificate has the SHA-256 fingerprint {printable(sha256)[:100]!r}. Look it up in the list."
         )
-    )
+    for row in chosen:
+        session.delete(row)
+        trail.record(session, actor, "certificate:remove", subject=f"certificate:{sha256}", **_details(row))
     session.flush()
-    pinned = f"{host}:{port}" if host else ""
-    trail.record(
-        session, actor, "certificate:import", subject=f"certificate:{seen.sha256}", name=seen.subject, pinned=pinned
-    )
-    return Imported(seen, already_there=False)
 
 
-def trusted(session: Session) -> Sequence[TrustedCertificate]:
-    """Everything trusted beyond the public authorities, by subject."""
-    return session.scalars(
-        sa.select(TrustedCertificate).order_by(TrustedCertificate.subject, TrustedCertificate.id)
-    ).all()
-
-
-def expiring(session: Session, within: timedelta) -> Sequence[TrustedCertificate]:
-    """What is trusted now and will have expired after ``within``."""
-    limit = session.now() + within
-    return [certificate for certificate in trusted(session) if certificate.not_after <= limit]
-
-
-def remove(session: Session, actor: Actor, sha256: str) -> None:
-    """Trust a certificate no longer, wherever it was pinned. Raises NotFound; Invalid for an ambiguous beginning."""
-    wanted = sha256.replace(":", "").lower()
-    found = [
-        certificate for certificate in trusted(session) if len(wanted) >= 8 and certificate.sha256.startswith(wanted)
-    ]
-    if not found:
-        raise NotFound("No trusted certificate has this SHA-256. List them to see what is there.")
-    if len({certificate.sha256 for certificate in found}) > 1:
-        raise Invalid("Several certificates begin with this SHA-256. Give more of it.")
-    for certificate in found:
-        session.delete(certificate)
-    trail.record(session, actor, "certificate:remove", subject=f"certificate:{found[0].sha256}", name=found[0].subject)
+def fingerprints(session: Session, host: str, port: int) -> frozenset[str]:
+    """The SHA-256 of every imported certificate that a connection to this host and port would trust."""
+    return frozenset(sha256 for sha256, _ in _trusted_at(session, _place(host, port)))
 
 
 class TrustStore:
-    """Makes the TLS contexts of mail connections.
-
-    The fingerprints are read from the database at each call, so that an import works at once in every process; a
-    context is made anew only when they changed, because making one takes as long as a hundred queries.
-    """
+    """Makes the TLS context of each mail connection. Safe to share between threads."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._contexts: dict[tuple[object, ...], ssl.SSLContext] = {}
+        self._contexts: dict[_Key, ssl.SSLContext] = {}
         self._lock = threading.Lock()
 
     def ssl_context(self, host: str, port: int) -> ssl.SSLContext:
-        """A verifying client context for one server: the public authorities, what was imported, and its pins."""
-        table = TrustedCertificate
-        with self._database.reading() as session:
-            rows = session.execute(
-                sa.select(table.sha256, table.host).where(
-                    (table.host == "") | ((table.host == host.lower()) & (table.port == port))
-                )
-            ).all()
-        pins = tuple(sorted(row.sha256 for row in rows if row.host))
-        imported = tuple(sorted(row.sha256 for row in rows if not row.host))
-        key = (pins, imported)
-        with self._lock:
-            context = self._contexts.get(key)
-            if context is None:
-                context = self._make(pins, imported)
-                if len(self._contexts) >= _MOST_CONTEXTS:
-                    self._contexts.clear()
-                self._contexts[key] = context
-            return context
+        """A context that verifies: public roots, what was imported, and what is pinned to this host and port.
 
-    def _make(self, pins: tuple[str, ...], imported: tuple[str, ...]) -> ssl.SSLContext:
-        if pins:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            # The certificate itself is what was compared and pinned; its names were looked at then.
-            context.check_hostname = False
-            wanted = pins
-        else:
-            context = ssl.create_default_context()
-            wanted = imported
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        # An imported leaf or intermediate is an anchor on every Python, not from 3.13 on alone; and the strict checks
-        # of 3.13 would refuse authorities that other mail programs accept.
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        The fingerprints are read each time, which is one cheap query, so that an import elsewhere works at once; the
+        context itself, which takes some 24 ms to make, is kept for as long as they are the same.
+        """
+        place = _place(host, port)
         with self._database.reading() as session:
-            ders = session.scalars(sa.select(TrustedCertificate.der).where(TrustedCertificate.sha256.in_(wanted))).all()
-        if ders:
-            context.load_verify_locations(cadata="".join(ssl.DER_cert_to_PEM_cert(der) for der in set(ders)))
-        return context
+            rows = _trusted_at(session, place)
+            pins = frozenset(sha256 for sha256, pinned in rows if pinned)
+            key = (frozenset(sha256 for sha256, pinned in rows if not pinned), pins, host if pins else "")
+            with self._lock:
+                if key not in self._contexts:
+                    self._keep(key, _context(key, _load(session, key[0] | pins)))
+                return self._contexts[key]
+
+    def _keep(self, key: _Key, context: ssl.SSLContext) -> None:
+        while len(self._contexts) >= KEPT_CONTEXTS:
+            del self._contexts[next(iter(self._contexts))]
+        self._contexts[key] = context
+
+
+_Key = tuple[frozenset[str], frozenset[str], str]
+
+
+def _place(host: str | None, port: int | None) -> tuple[str, int]:
+    if host is None and port is None:
+        return ANYWHERE
+    if not host or not port:
+        raise CertificateRefused("A certificate is pinned to a host and a port; name both.")
+    return host.rstrip(".").lower(), port
+
+
+def _refuse_useless(certificate: x509.Certificate, now: datetime, *, pinned: bool, confirm_expired: bool) -> None:
+    about = describe(certificate)
+    if about.not_after < now and not confirm_expired:
+        raise CertificateRefused(
+            f"The certificate {about.label!r} expired on {about.not_after:%d %B %Y}. Have it renewed, and import the "
+            "new one."
+        )
+    if about.not_before > now and not confirm_expired:
+        raise CertificateRefused(
+            f"The certificate {about.label!r} is not valid before {about.not_before:%d %B %Y}. Check this machine's "
+            "clock, or import it then."
+        )
+    if not pinned and not about.is_authority and not about.names:
+        raise CertificateRefused(
+            f"The certificate {about.label!r} holds no server name (subject alternative name), so it would match no "
+            "server. Have it issued anew with one, or pin it to the one server that uses it."
+        )
+
+
+def _import(
+    session: Session, actor: Actor, certificate: x509.Certificate, place: tuple[str, int], source: str
+) -> Imported:
+    about = describe(certificate)
+    row = TrustedCertificate(
+        sha256=about.sha256,
+        host=place[0],
+        port=place[1],
+        der=certificate.public_bytes(Encoding.DER),
+        not_after=about.not_after,
+        imported_at=session.now(),
+        imported_by=actor.id,
+        imported_by_name=actor.name[:320],
+        source=source,
+    )
+    if session.get(TrustedCertificate, (about.sha256, *place)) or not _insert(session, row):
+        return Imported(about, already_there=True)
+    trail.record(session, actor, "certificate:import", subject=f"certificate:{about.sha256}", **_details(row))
+    return Imported(about, already_there=False)
+
+
+def _insert(session: Session, row: TrustedCertificate) -> bool:
+    """Add a row unless another transaction has just added the same one."""
+    try:
+        with session.begin_nested():
+            session.add(row)
+    except IntegrityError:
+        return False
+    return True
+
+
+def _details(row: TrustedCertificate) -> dict[str, object]:
+    pin = {"host": row.host, "port": row.port} if row.host else {}
+    return {"name": _describe(row).label, "sha256": with_colons(row.sha256), "from": row.source, **pin}
+
+
+def _describe(row: TrustedCertificate) -> Description:
+    return describe(read_one(row.der))
+
+
+def _trusted(row: TrustedCertificate) -> Trusted:
+    return Trusted(
+        description=_describe(row),
+        host=row.host or None,
+        port=row.port or None,
+        imported_at=row.imported_at,
+        imported_by=row.imported_by,
+        imported_by_name=row.imported_by_name,
+        source=row.source,
+    )
+
+
+def _trusted_at(session: Session, place: tuple[str, int]) -> Sequence[tuple[str, bool]]:
+    """Fingerprint and whether it is trusted here by a pin alone."""
+    table = TrustedCertificate
+    rows = session.execute(
+        sa.select(table.sha256, table.host).where(
+            sa.tuple_(table.host, table.port).in_([ANYWHERE, place]),
+        )
+    ).all()
+    anywhere = {sha256 for sha256, host in rows if not host}
+    return [(sha256, bool(host)) for sha256, host in rows if not host or sha256 not in anywhere or place != ANYWHERE]
+
+
+def _load(session: Session, sha256: frozenset[str]) -> list[bytes]:
+    """The certificates with these fingerprints; one whose bytes were exchanged in the database is left out."""
+    rows = session.execute(
+        sa.select(TrustedCertificate.sha256, TrustedCertificate.der).where(TrustedCertificate.sha256.in_(sha256))
+    )
+    return sorted({der for fingerprint, der in rows if hashlib.sha256(der).hexdigest() == fingerprint})
+
+
+def _context(key: _Key, certificates: Sequence[bytes]) -> ssl.SSLContext:
+    anywhere, pins, host = key
+    context = PinnedContext.to(host, pins, only_pinned=pins - anywhere) if pins else _plain_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_flags = VERIFY_FLAGS
+    context.hostname_checks_common_name = False
+    context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    if certificates:
+        context.load_verify_locations(cadata=b"".join(certificates))
+    return context
+
+
+def _plain_context() -> ssl.SSLContext:
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
