@@ -25,9 +25,7 @@ def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ins
     """A fresh installation, once on SQLite and once on PostgreSQL."""
     folder = tmp_path / "instance"
     url = f"sqlite:///{folder / 'keypost.db'}" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
-    opened = open_installation(
-        Config.from_environment({"KEYPOST_INSTANCE": str(folder), "KEYPOST_DATABASE_URL": url})
-    )
+    opened = open_installation(Config.from_environment({"KEYPOST_INSTANCE": str(folder), "KEYPOST_DATABASE_URL": url}))
     yield opened
     opened.close()
 

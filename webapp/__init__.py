@@ -9,16 +9,44 @@ from flask import Flask, Response, g, request
 from flask.sessions import SecureCookieSessionInterface
 from flask_wtf.csrf import CSRFProtect
 
-from webapp import access, blueprints, htmx, refusals
+from webapp import access, htmx, refusals
+from webapp.blueprints import (
+    IdConverter,
+    accounts,
+    admin,
+    audit,
+    certificates,
+    health,
+    mail_settings,
+    profile,
+    resources,
+    session,
+    setup,
+    users,
+)
 from webapp.installation import Installation
 from webapp.trust.store import TrustStore
 
 MAX_BODY_BYTES = 1024 * 1024
-MAX_FIELDS = 500
 POLICY = (
     "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'; "
     "require-trusted-types-for 'script'; trusted-types htmx"
+)
+
+
+_NOUNS = (
+    setup,
+    session,
+    profile,
+    resources,
+    accounts,
+    admin,
+    mail_settings,
+    certificates,
+    users,
+    audit,
+    health,
 )
 
 
@@ -50,7 +78,9 @@ def create_app(installation: Installation) -> Flask:
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.before_request(refusals.refuse_malformed)
     CSRFProtect(app)
-    blueprints.register(app)
+    app.url_map.converters["id"] = IdConverter
+    for noun in _NOUNS:
+        app.register_blueprint(noun.bp)
     refusals.register(app)
     access.guard(app, installation)
     app.context_processor(_context)

@@ -12,9 +12,9 @@ class Role(enum.StrEnum):
     """What a user may do before anything is shared with them; the value is stored."""
 
     ADMINISTRATOR = "administrator"
-    PASSWORD_ADMINISTRATOR = "password-administrator"
-    PASSWORD_AUDITOR = "password-auditor"
-    PASSWORD_USER = "password-user"
+    PASSWORD_ADMINISTRATOR = "password-administrator"  # noqa: S105 - a role, not a password
+    PASSWORD_AUDITOR = "password-auditor"  # noqa: S105 - a role, not a password
+    PASSWORD_USER = "password-user"  # noqa: S105 - a role, not a password
 
     @property
     def label(self) -> str:

@@ -88,8 +88,12 @@ class Database:
 
     def _session_factory(self, engine: sa.Engine) -> orm.sessionmaker[Session]:
         return orm.sessionmaker(
-            engine, class_=Session, expire_on_commit=False, keyring=self.keyring, clock=lambda: self.clock()
+            engine, class_=Session, expire_on_commit=False, keyring=self.keyring, clock=self._now
         )
+
+    def _now(self) -> datetime:
+        """The clock as it is at the call: tests move it."""
+        return self.clock()
 
     @property
     def is_sqlite(self) -> bool:

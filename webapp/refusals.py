@@ -8,7 +8,8 @@ from http import HTTPStatus
 
 from flask import Flask, Response, abort, make_response, render_template, request
 from flask_wtf.csrf import CSRFError
-from sqlalchemy.exc import OperationalError, TimeoutError as PoolTimeout
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
 
 from webapp import htmx
@@ -58,9 +59,7 @@ def _is_malformed(text: str) -> bool:
 
 def _answer(status: int, sentence: str, reference: str = "") -> Response:
     title = HTTPStatus(status).phrase
-    text = render_template(
-        "errors/error.html", title=title, status=status, sentence=sentence, reference=reference
-    )
+    text = render_template("errors/error.html", title=title, status=status, sentence=sentence, reference=reference)
     response = make_response(text, status)
     if htmx.is_htmx():
         response.headers["HX-Retarget"] = "#dialog"

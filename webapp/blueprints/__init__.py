@@ -8,8 +8,6 @@ from flask import current_app
 from werkzeug.routing import IntegerConverter
 
 if TYPE_CHECKING:
-    from flask import Flask
-
     from webapp.db import Database
     from webapp.installation import Installation
     from webapp.trust.store import TrustStore
@@ -24,18 +22,6 @@ class IdConverter(IntegerConverter):
 
     def __init__(self, url_map: object) -> None:
         super().__init__(url_map, min=1, max=LARGEST_ID)  # type: ignore[arg-type]
-
-
-def register(app: Flask) -> None:
-    """Hang every blueprint into the application."""
-    from webapp.blueprints import accounts, admin, audit, certificates, health, mail_settings, profile, resources
-    from webapp.blueprints import session, setup, users
-
-    app.url_map.converters["id"] = IdConverter
-    for module in (
-        setup, session, profile, resources, accounts, admin, mail_settings, certificates, users, audit, health,
-    ):
-        app.register_blueprint(module.bp)
 
 
 def installation() -> Installation:

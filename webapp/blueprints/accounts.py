@@ -160,5 +160,3 @@ def _password(account_id: int, form: NewPasswordForm) -> str:
     return render_template(
         "accounts/password.html", account=account, resource=resource, uses=used, form=form, generated=None
     )
-
-

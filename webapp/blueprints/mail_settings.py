@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flask import Blueprint, Response as FlaskResponse, flash, render_template, request, stream_with_context
+from flask import Blueprint, flash, render_template, request, stream_with_context
+from flask import Response as FlaskResponse
 from werkzeug.wrappers import Response
 
 from webapp import htmx

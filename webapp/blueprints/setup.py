@@ -49,5 +49,3 @@ def claim() -> Response | tuple[str, int]:
         return htmx.invalid("setup/form.html", form=form)
     access.remember(token)
     return htmx.done("admin.index")
-
-

@@ -14,7 +14,8 @@ _NOTES = TextAreaField("Notes", [Length(max=4000, message="Notes can have at mos
 
 class ResourceForm(Form):
     name = StringField(
-        "Name", [InputRequired("Give the resource a name."), Length(max=200, message="At most 200 characters.")],
+        "Name",
+        [InputRequired("Give the resource a name."), Length(max=200, message="At most 200 characters.")],
         filters=[stripped],
     )
     kind = SelectField("Type", choices=[(kind, kind) for kind in KINDS])
@@ -25,7 +26,8 @@ class ResourceForm(Form):
 
 class AccountForm(Form):
     username = StringField(
-        "User name", [InputRequired("Give the account's user name."), Length(max=200, message="At most 200 characters.")],
+        "User name",
+        [InputRequired("Give the account's user name."), Length(max=200, message="At most 200 characters.")],
         filters=[stripped],
     )
     notes = _NOTES
