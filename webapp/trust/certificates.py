@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -69,6 +68,21 @@ class Description:
         """The SHA-256 as other tools print it: upper-case pairs with colons."""
         return with_colons(self.sha256)
 
+    def as_dict(self) -> dict[str, object]:
+        """The object that commands print with --json; times in ISO 8601."""
+        return {
+            "subject": self.subject,
+            "issuer": self.issuer,
+            "names": list(self.names),
+            "not_before": self.not_before.isoformat(),
+            "not_after": self.not_after.isoformat(),
+            "sha256": self.sha256,
+            "key": self.key,
+            "serial": self.serial,
+            "authority": self.is_authority,
+            "self_signed": self.is_self_signed,
+        }
+
     @property
     def label(self) -> str:
         """The shortest name that tells this certificate from others: its common name, or else what comes first."""
@@ -105,11 +119,9 @@ def parse(data: bytes) -> list[x509.Certificate]:
 def read_one(der: bytes) -> x509.Certificate:
     """Read one certificate from DER. Raises CertificateRefused when it is malformed or followed by anything."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # cryptography warns of malformed serial numbers and names
-            certificate = x509.load_der_x509_certificate(der)
-            describe(certificate)
-            return certificate
+        certificate = x509.load_der_x509_certificate(der)
+        describe(certificate)
+        return certificate
     except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, Warning) as error:
         raise CertificateRefused(
             "The certificate is damaged, is followed by other data, or is of a kind that cannot be read here. "
@@ -229,7 +241,8 @@ def _from_der(data: bytes) -> list[x509.Certificate]:
     content = _der_content(data)
     if content is None:
         raise CertificateRefused(
-            "The file is not a certificate in PEM, DER or PKCS#7 form. Export the certificate again, as PEM or DER."
+            "The file is not a certificate in PEM, DER or PKCS#7 form, or other data follows it. Export the "
+            "certificate again, as PEM or DER."
         )
     if content.startswith(_PKCS7_OIDS):
         return _from_pkcs7(data)
@@ -246,11 +259,13 @@ def _from_der(data: bytes) -> list[x509.Certificate]:
 
 
 def _der_content(data: bytes) -> bytes | None:
-    """What stands inside the one outermost SEQUENCE, or None when the data does not begin with one (X.690)."""
+    """What stands inside a SEQUENCE of definite length, or None when the data is not exactly one (X.690, 8.1.3)."""
     if len(data) < 2 or data[0] != 0x30:
         return None
-    length_octets = data[1] & 0x7F if data[1] > 0x7F else 0
-    return data[2 + length_octets :]
+    octets = data[1] & 0x7F if data[1] & 0x80 else 0
+    content = data[2 + octets :]
+    length = int.from_bytes(data[2 : 2 + octets]) if octets else data[1]
+    return content if len(content) == length else None
 
 
 def _is_private_key(data: bytes) -> bool:
@@ -265,9 +280,9 @@ def _is_private_key(data: bytes) -> bool:
 
 def _from_pkcs7(der: bytes) -> list[x509.Certificate]:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # cryptography warns when it takes less than strict DER
-            return [read_one(each.public_bytes(Encoding.DER)) for each in pkcs7.load_der_pkcs7_certificates(der)]
+        if _der_content(der) is None:  # cryptography would overlook what follows
+            raise ValueError("not one DER value")
+        return [read_one(each.public_bytes(Encoding.DER)) for each in pkcs7.load_der_pkcs7_certificates(der)]
     except (ValueError, TypeError, UnsupportedAlgorithm, Warning) as error:
         raise CertificateRefused(
             "The PKCS#7 file is damaged, is followed by other data, or holds no certificates. Export the "

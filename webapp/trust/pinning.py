@@ -46,7 +46,7 @@ class PinnedContext(ssl.SSLContext):
         context.host, context.pins, context.only_pinned = host, pins, only_pinned
         return context
 
-    def wrap_socket(
+    def wrap_socket(  # noqa: PLR0917 - the signature is ssl's
         self,
         sock: socket.socket,
         server_side: bool = False,
@@ -91,10 +91,8 @@ def matches(host: str, certified: Iterable[str]) -> bool:
 
 
 def _covers(pattern: str, host: str) -> bool:
-    if pattern == host:
-        return True
-    first, _, rest = pattern.partition(".")
-    return first == "*" and "." in rest and host.partition(".")[::2] == (host.split(".", 1)[0], rest) and host[0] != "."
+    first, _, parent = host.partition(".")
+    return pattern == host or (bool(first) and "." in parent and pattern == f"*.{parent}")
 
 
 def _same_host(one: str, other: str) -> bool:

@@ -243,9 +243,9 @@ def _insert(session: Session, row: TrustedCertificate) -> bool:
     return True
 
 
-def _details(row: TrustedCertificate) -> dict[str, object]:
-    pin = {"host": row.host, "port": row.port} if row.host else {}
-    return {"name": _describe(row).label, "sha256": with_colons(row.sha256), "from": row.source, **pin}
+def _details(row: TrustedCertificate) -> dict[str, str]:
+    pin = {"pinned_to": f"{row.host}:{row.port}"} if row.host else {}
+    return {"name": _describe(row).label, "sha256": with_colons(row.sha256), "origin": row.source, **pin}
 
 
 def _describe(row: TrustedCertificate) -> Description:
@@ -264,16 +264,12 @@ def _trusted(row: TrustedCertificate) -> Trusted:
     )
 
 
-def _trusted_at(session: Session, place: tuple[str, int]) -> Sequence[tuple[str, bool]]:
-    """Fingerprint and whether it is trusted here by a pin alone."""
+def _trusted_at(session: Session, place: tuple[str, int]) -> list[tuple[str, bool]]:
+    """What a connection to this place trusts beyond the public roots: each fingerprint, and whether by a pin."""
     table = TrustedCertificate
-    rows = session.execute(
-        sa.select(table.sha256, table.host).where(
-            sa.tuple_(table.host, table.port).in_([ANYWHERE, place]),
-        )
-    ).all()
-    anywhere = {sha256 for sha256, host in rows if not host}
-    return [(sha256, bool(host)) for sha256, host in rows if not host or sha256 not in anywhere or place != ANYWHERE]
+    here = sa.and_(table.host == place[0], table.port == place[1])
+    rows = session.execute(sa.select(table.sha256, table.host).where(sa.or_(table.host == "", here)))
+    return [(sha256, bool(host)) for sha256, host in rows]
 
 
 def _load(session: Session, sha256: frozenset[str]) -> list[bytes]:
