@@ -149,9 +149,8 @@ def test_it_knows_packets_that_are_dropped(deaf_port: int) -> None:
 
 
 def test_it_knows_a_missing_route() -> None:
-    result = outcome_of(attempt(25, timeout=2), Trusting(), resolver=resolving("2001:db8::1"))
-    if result.diagnosis and result.diagnosis.code == "connection-timeout":
-        pytest.fail("this machine has a route to the documentation network 2001:db8::/32")
+    # TCP has no route to the broadcast address, on any machine.
+    result = outcome_of(attempt(25), Trusting(), resolver=resolving("255.255.255.255"))
     expect(result, "network-unreachable", "connect")
 
 
@@ -552,7 +551,7 @@ def test_it_knows_a_token_service_that_fails(code: str, sign: str) -> None:
 def test_the_most_telling_address_decides() -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as free:
         port = free.getsockname()[1]
-    result = outcome_of(attempt(port), Trusting(), resolver=resolving("2001:db8::1", "127.0.0.1"))
+    result = outcome_of(attempt(port), Trusting(), resolver=resolving("255.255.255.255", "127.0.0.1"))
     expect(result, "connection-refused", "connect")
 
 

@@ -327,13 +327,12 @@ class Connection:
             raise ValueError("a context for mail must verify certificates")
         context.minimum_version = max(context.minimum_version, ssl.TLSVersion.TLSv1_2)
         with self._faults("tls"):
-            deadline = self._within(self._connect_seconds)
-            wire.socket.settimeout(deadline.remaining())
-            # wrap_socket detaches the plain socket: from here on the new one alone owns the connection.
-            secured = context.wrap_socket(wire.socket, server_hostname=self.server.name, do_handshake_on_connect=False)
+            wire.socket.settimeout(self._within(self._connect_seconds).remaining())
+            # The handshake comes with the wrapping: a context for pinned certificates insists on that order.
+            secured = context.wrap_socket(wire.socket, server_hostname=self.server.name)
             self._wire = Wire(secured)
-            secured.settimeout(deadline.remaining())
-            secured.do_handshake()
+            if secured.version() is None:
+                raise Closed
         self._fresh_tls = True
         version, cipher = self.cipher or ("", "")
         self._note(f"encrypted with {version}, {cipher}")
