@@ -1,0 +1,1 @@
+"""The vault: resources, the accounts on them, and the accounts' sealed passwords with their history."""
