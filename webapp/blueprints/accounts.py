@@ -110,7 +110,7 @@ def change_password(account_id: int) -> Response | tuple[str, int]:
             with database().transaction() as session:
                 accounts.set_password(session, current_actor(), account_id, Secret(form.password.data or ""))
                 used = uses.uses_of(session, account_id)
-            then = f" {used[0]} sign in with it from now on; a login check is under way." if used else ""
+            then = f" {used[0]}: the next connection uses it, and a login check is under way." if used else ""
             flash(f"The password was changed.{then}")
             return htmx.done("accounts.show", account_id=account_id)
         except Invalid as error:

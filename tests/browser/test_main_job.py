@@ -1,0 +1,176 @@
+"""The job Keypost is there for, in a real browser against real mail servers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.support.mail_server import MailServer
+from tests.support.people import PASSWORD
+from webapp.actor import command_line
+from webapp.db import Database
+from webapp.identity.setup import offer_setup
+from webapp.trust.store import import_certificates
+
+pytestmark = pytest.mark.browser
+
+FIRST, SECOND = "first mailbox password", "second mailbox password"
+MAILBOX = "keypost@example.test"
+
+
+@pytest.fixture(params=["starttls", "ssl"])
+def mailbox(request: pytest.FixtureRequest, database: Database) -> Iterator[MailServer]:
+    """A mail server with one mailbox; its authority is imported, as bin/importCert would."""
+    with MailServer(request.param, users={MAILBOX: FIRST}) as server:
+        with database.transaction() as session:
+            import_certificates(session, command_line(), server.authority_pem(), source="authority.pem")
+        yield server
+
+
+def claim(page: Page, base: str, database: Database) -> None:
+    page.goto(f"{base}/setup?token={offer_setup(database)}")
+    page.get_by_label("Your name").fill("Alice Admin")
+    page.get_by_label("E-mail address").fill("alice@example.test")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Create administrator").click()
+    expect(page.get_by_role("heading", name="Admin")).to_be_visible()
+
+
+def add_mailbox_account(page: Page, base: str) -> None:
+    page.goto(f"{base}/resources/new")
+    page.get_by_label("Name").fill("Mail provider")
+    page.get_by_role("button", name="Add resource").click()
+    page.get_by_role("link", name="Add account").click()
+    page.get_by_label("User name").fill(MAILBOX)
+    page.get_by_label("Password", exact=True).fill(FIRST)
+    page.get_by_role("button", name="Add account").click()
+    expect(page.get_by_role("link", name=MAILBOX)).to_be_visible()
+
+
+def fill_mail_settings(page: Page, base: str, server: MailServer) -> None:
+    page.get_by_label("Server name").fill("localhost")
+    page.get_by_role("radio", name="SSL" if server.security == "ssl" else "TLS").check()
+    page.get_by_label("Port").fill(str(server.port))
+    page.get_by_label("Sender e-mail address").fill(MAILBOX)
+    page.get_by_label("Access URL").fill(base)
+    page.get_by_label("Use an account stored in Keypost").check()
+    page.get_by_label("Account", exact=True).select_option(label=f"Mail provider — {MAILBOX}")
+    page.get_by_label("Send the test mail to").fill("bob@example.test")
+
+
+def expect_accepted(page: Page) -> None:
+    result = page.locator("#_test_result")
+    expect(result).to_have_attribute("data-outcome", "accepted", timeout=20_000)
+    for stage in ("resolve", "connect", "greeting", "hello", "tls", "authentication", "sender", "recipient", "message"):
+        expect(result.locator(f'[data-stage="{stage}"]')).to_have_attribute("data-outcome", "done")
+
+
+def rotate(page: Page, base: str, server: MailServer) -> None:
+    server.users[MAILBOX] = SECOND
+    page.goto(f"{base}/resources")
+    page.get_by_role("link", name="Mail provider").click()
+    page.get_by_role("link", name=MAILBOX).click()
+    page.get_by_role("link", name="Change password").click()
+    page.get_by_label("New password").fill(SECOND)
+    page.get_by_role("button", name="Change password").click()
+    expect(page.get_by_role("status").first).to_contain_text("The password was changed")
+
+
+def test_an_administrator_sets_up_mail_in_the_dialog_and_rotates_the_password(
+    page: Page, live_server: str, database: Database, mailbox: MailServer
+) -> None:
+    claim(page, live_server, database)
+    add_mailbox_account(page, live_server)
+    page.goto(f"{live_server}/admin")
+    page.get_by_role("link", name="Mail Server Settings").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_be_visible()
+    fill_mail_settings(page, live_server, mailbox)
+    page.get_by_role("button", name="Test").click()
+    expect_accepted(page)
+    assert mailbox.wait_for_message().username == MAILBOX
+    dialog.get_by_role("button", name="Save").last.click()
+    expect(dialog).to_be_hidden()
+    expect(page.locator("#_mail-card")).to_contain_text("verified")
+
+    rotate(page, live_server, mailbox)
+    page.goto(f"{live_server}/admin")
+    expect(page.locator("#_mail-card")).to_contain_text("not verified")
+    page.get_by_role("link", name="Mail Server Settings").click()
+    page.get_by_role("button", name="Test").click()
+    expect_accepted(page)
+    mailbox.wait_for_message()
+    assert mailbox.passwords[-1] == SECOND
+
+
+def test_the_same_job_is_done_without_javascript(
+    page_without_javascript: Page, live_server: str, database: Database, mailbox: MailServer
+) -> None:
+    page = page_without_javascript
+    claim(page, live_server, database)
+    add_mailbox_account(page, live_server)
+    page.goto(f"{live_server}/admin")
+    page.get_by_role("link", name="Mail Server Settings").click()
+    assert urlsplit(page.url).path == "/admin/settings/mail"
+    fill_mail_settings(page, live_server, mailbox)
+    page.get_by_role("button", name="Test").click()
+    expect_accepted(page)
+    mailbox.wait_for_message()
+    page.get_by_role("button", name="Save").last.click()
+    expect(page.get_by_role("status").first).to_contain_text("saved")
+
+    rotate(page, live_server, mailbox)
+    page.goto(f"{live_server}/admin/settings/mail")
+    page.get_by_role("button", name="Test").click()
+    expect_accepted(page)
+    mailbox.wait_for_message()
+    assert mailbox.passwords[-1] == SECOND
+
+
+def test_the_port_follows_the_mode_until_somebody_types_one(page: Page, live_server: str, database: Database) -> None:
+    claim(page, live_server, database)
+    page.goto(f"{live_server}/admin/settings/mail")
+    port = page.get_by_label("Port")
+    page.get_by_role("radio", name="SSL").check()
+    expect(port).to_have_value("465")
+    page.get_by_role("radio", name="Never").check()
+    expect(port).to_have_value("25")
+    port.fill("2525")
+    page.get_by_role("radio", name="TLS").check()
+    expect(port).to_have_value("2525")
+
+
+def test_the_way_to_sign_in_swaps_its_fields(page: Page, live_server: str, database: Database) -> None:
+    claim(page, live_server, database)
+    page.goto(f"{live_server}/admin/settings/mail")
+    page.get_by_label("Specify a username and password manually").check()
+    expect(page.locator("#_auth_manual")).to_be_visible()
+    page.get_by_label("Use an account stored in Keypost").check()
+    expect(page.locator("#_auth_account")).to_be_visible()
+
+
+def test_the_picker_searches_on_the_server_as_one_types(page: Page, live_server: str, database: Database) -> None:
+    claim(page, live_server, database)
+    add_mailbox_account(page, live_server)
+    page.goto(f"{live_server}/admin/settings/mail")
+    page.get_by_label("Use an account stored in Keypost").check()
+    picker = page.get_by_label("Account", exact=True)
+    page.get_by_label("Find an account").press_sequentially("nothing like it")
+    expect(picker).to_contain_text("No account matches")
+    page.get_by_label("Find an account").fill("")
+    page.get_by_label("Find an account").press_sequentially("PROVIDER keyp")
+    expect(picker).to_contain_text(MAILBOX)
+
+
+def test_a_revealed_password_hides_again(page: Page, live_server: str, database: Database) -> None:
+    page.clock.install()
+    claim(page, live_server, database)
+    add_mailbox_account(page, live_server)
+    page.get_by_role("button", name=re.compile("Reveal")).click()
+    expect(page.get_by_text(FIRST)).to_be_visible()
+    page.clock.fast_forward(10_500)
+    expect(page.get_by_text(FIRST)).to_have_count(0)
