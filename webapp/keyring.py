@@ -47,7 +47,8 @@ class Secret:
             return NotImplemented
         return hmac.compare_digest(_utf8(self._text), _utf8(other._text))
 
-    __hash__ = None  # type: ignore[assignment]
+    def __hash__(self) -> int:
+        raise TypeError("a Secret is never a key or a member of a set")
 
     def __repr__(self) -> str:
         return "***"
