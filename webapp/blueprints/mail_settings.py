@@ -158,7 +158,6 @@ def _page(
         return render_template(
             "mail_settings/form.html",
             form=form,
-            saved=saved,
             conflict=conflict,
             trial=trial,
             result=result,

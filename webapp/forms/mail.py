@@ -17,7 +17,6 @@ from wtforms.widgets import HiddenInput
 from webapp.errors import Invalid
 from webapp.forms import Form, stripped
 from webapp.keyring import Secret
-from webapp.mail.address import valid_port
 from webapp.mail.settings import Draft, MailSettings
 from webapp.mail.transport import DEFAULT_PORTS, Security
 
@@ -33,11 +32,9 @@ SOURCE_CHOICES = [
 _SHORT = [Length(max=500, message="That is too long.")]
 
 
-class AccountChoice(SelectField):
-    """One account of those the server found; which ones exist for this person is the domain's to judge."""
-
-    def __init__(self, label: str) -> None:
-        super().__init__(label, coerce=_number_or_none, choices=[], validate_choice=False)
+def _number_or_none(text: object) -> int | None:
+    digits = str(text) if text is not None else ""
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 9 else None
 
 
 class MailSettingsForm(Form):
@@ -54,17 +51,17 @@ class MailSettingsForm(Form):
     username = StringField("Username", _SHORT, filters=[stripped])
     password = PasswordField("Password", [Length(max=2000, message="That is too long for a password.")])
     q = SearchField("Find an account", _SHORT, filters=[stripped])
-    account_id = AccountChoice("Account")
+    account_id = SelectField("Account", coerce=_number_or_none, choices=[], validate_choice=False)
     unencrypted_login_allowed = BooleanField("Send the password over a connection without encryption")
     test_recipient = StringField("Send the test mail to", _SHORT, filters=[stripped])
     version = IntegerField(widget=HiddenInput(), default=0)
 
     def draft(self) -> Draft:
-        """What the form says, for the domain to judge. Raises Invalid when the port is no number."""
+        """What the form says, for the domain to judge; what is no number becomes port 0, which it refuses."""
         security = Security(self.security.data or Security.TLS)
         return Draft(
             server_name=self.server_name.data or "",
-            port=valid_port(self.port.data or str(DEFAULT_PORTS[security])),
+            port=_number_or_none(self.port.data) or 0 if self.port.data else DEFAULT_PORTS[security],
             security=security,
             sender_address=self.sender_address.data or "",
             sender_name=self.sender_name.data or "",
@@ -97,8 +94,3 @@ class MailSettingsForm(Form):
         for field, sentences in errors.items():
             for sentence in sentences:
                 self.blame(Invalid(sentence, field))
-
-
-def _number_or_none(text: object) -> int | None:
-    digits = str(text) if text is not None else ""
-    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 9 else None
