@@ -35,7 +35,7 @@ def claim(page: Page, base: str, database: Database) -> None:
     page.goto(f"{base}/setup?token={offer_setup(database)}")
     page.get_by_label("Your name").fill("Alice Admin")
     page.get_by_label("E-mail address").fill("alice@example.test")
-    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_label("Password", exact=True).fill(PASSWORD)
     page.get_by_role("button", name="Create administrator").click()
     expect(page.get_by_role("heading", name="Admin")).to_be_visible()
 

@@ -52,7 +52,7 @@ class MailSettingsForm(Form):
     password = PasswordField("Password", [Length(max=2000, message="That is too long for a password.")])
     q = SearchField("Find an account", _SHORT, filters=[stripped])
     account_id = SelectField("Account", coerce=_number_or_none, choices=[], validate_choice=False)
-    unencrypted_login_allowed = BooleanField("Send the password over a connection without encryption")
+    unencrypted_login_allowed = BooleanField("Allow signing in without encryption")
     test_recipient = StringField("Send the test mail to", _SHORT, filters=[stripped])
     version = IntegerField(widget=HiddenInput(), default=0)
 
