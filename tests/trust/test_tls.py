@@ -6,6 +6,7 @@ import socket
 import ssl
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -166,17 +167,25 @@ def test_one_certificate_may_be_pinned_to_two_ports(trust: TrustStore, database:
         assert greeting(trust, address, "mail.test") == b"220 ready\r\n"
 
 
-@pytest.mark.parametrize("shortcut", ["wrap_bio", "late handshake", "no name"])
-def test_a_pinned_context_offers_no_way_around_its_check(trust: TrustStore, database: Database, shortcut: str) -> None:
+def by_memory(context: ssl.SSLContext, _: socket.socket) -> None:
+    context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="mail.test")
+
+
+def by_a_late_handshake(context: ssl.SSLContext, plain: socket.socket) -> None:
+    context.wrap_socket(plain, server_hostname="mail.test", do_handshake_on_connect=False)
+
+
+def by_no_name(context: ssl.SSLContext, plain: socket.socket) -> None:
+    context.wrap_socket(plain)
+
+
+@pytest.mark.parametrize("way", [by_memory, by_a_late_handshake, by_no_name])
+def test_a_pinned_context_offers_no_way_around_its_check(
+    trust: TrustStore, database: Database, way: Callable[[ssl.SSLContext, socket.socket], None]
+) -> None:
     put(database, issue("appliance").pem, host="mail.test", port=465)
-    context = trust.ssl_context("mail.test", 465)
     with socket.socket() as plain, pytest.raises(ValueError, match="pinned context"):
-        if shortcut == "wrap_bio":
-            context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="mail.test")
-        elif shortcut == "no name":
-            context.wrap_socket(plain)
-        else:
-            context.wrap_socket(plain, server_hostname="mail.test", do_handshake_on_connect=False)
+        way(trust.ssl_context("mail.test", 465), plain)
 
 
 def test_the_same_context_serves_until_something_changes(trust: TrustStore, database: Database) -> None:
