@@ -26,7 +26,8 @@ class User(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     email: Mapped[str] = mapped_column(sa.String(320))
-    email_key: Mapped[str] = mapped_column(sa.String(320), unique=True)
+    # Case folding can make three characters of one.
+    email_key: Mapped[str] = mapped_column(sa.String(960), unique=True)
     name: Mapped[str] = mapped_column(sa.String(200))
     role: Mapped[str] = mapped_column(sa.String(40))
     password_hash: Mapped[str | None] = mapped_column(sa.String(300))
