@@ -24,6 +24,7 @@ from webapp.blueprints import (
     setup,
     users,
 )
+from webapp.forms.mail import remedy_in_words
 from webapp.installation import Installation
 from webapp.trust.store import TrustStore
 
@@ -76,6 +77,7 @@ def create_app(installation: Installation) -> Flask:
     app.extensions["installation"] = installation
     app.extensions["trust"] = TrustStore(installation.database)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    app.jinja_env.filters["remedy"] = remedy_in_words
     app.before_request(refusals.refuse_malformed)
     CSRFProtect(app)
     app.url_map.converters["id"] = IdConverter

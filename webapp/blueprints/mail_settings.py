@@ -61,7 +61,9 @@ def save() -> Response | tuple[str, int]:
 @allow(Access.ADMINISTRATOR)
 def redraw() -> str:
     """The form again, with what was typed: how the choices work where no script runs. Nothing is saved."""
-    return _page(MailSettingsForm())
+    form = MailSettingsForm()
+    form.fill(request.form.get("fill", ""))
+    return _page(form)
 
 
 @bp.get("/_auth-section")
@@ -90,8 +92,9 @@ def account_options() -> str:
 @bp.post("/test")
 @allow(Access.ADMINISTRATOR)
 def test() -> Response | str | tuple[str, int]:
-    """Try what is on the screen, without saving it."""
+    """Try what is on the screen, with a remedy's fields over it if one was chosen; nothing is saved."""
     form = MailSettingsForm()
+    form.fill(request.form.get("fill", ""))
     try:
         trial = _trial(form)
     except Invalid as error:

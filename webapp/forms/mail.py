@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import parse_qsl
+
 from wtforms import (
     BooleanField,
     IntegerField,
@@ -29,6 +31,8 @@ SOURCE_CHOICES = [
     ("manual", "Specify a username and password manually"),
     ("account", "Use an account stored in Keypost"),
 ]
+_REMEDIED = frozenset({"server_name", "port", "security", "sender_address", "requires_authentication"})
+_LONGEST_REMEDY = 1000
 _SHORT = [Length(max=500, message="That is too long.")]
 
 
@@ -75,6 +79,12 @@ class MailSettingsForm(Form):
             version=self.version.data or 0,
         )
 
+    def fill(self, remedy: str) -> None:
+        """Put a remedy's fields, ``name=value&…``, over what was typed; other fields than a remedy's are ignored."""
+        for name, value in parse_qsl(remedy[:_LONGEST_REMEDY]):
+            if name in _REMEDIED:
+                self[name].data = True if name == "requires_authentication" else value
+
     def show(self, saved: MailSettings | None) -> None:
         """Fill in what is saved; the password never is."""
         if saved is None:
@@ -94,3 +104,19 @@ class MailSettingsForm(Form):
         for field, sentences in errors.items():
             for sentence in sentences:
                 self.blame(Invalid(sentence, field))
+
+
+def remedy_in_words(remedy: dict[str, str]) -> str:
+    """What a remedy's button says it will do."""
+    parts = []
+    if "security" in remedy:
+        parts.append(f"Use {dict(SECURITY_CHOICES)[Security(remedy['security'])]}")
+    if "port" in remedy:
+        parts.append(f"port {remedy['port']}" if parts else f"Use port {remedy['port']}")
+    if "server_name" in remedy:
+        parts.append(f"Use {remedy['server_name']}")
+    if "sender_address" in remedy:
+        parts.append(f"Send as {remedy['sender_address']}")
+    if "requires_authentication" in remedy:
+        parts.append("Sign in")
+    return ", ".join(parts)

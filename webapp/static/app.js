@@ -69,6 +69,24 @@
     if (follows && port && !port.dataset.typed) port.value = follows;
   });
 
+  /* A known remedy fills in its fields, and may press a button after --- */
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("button[data-fill]");
+    if (!button?.form || event.defaultPrevented) return;
+    event.preventDefault();
+    for (const [name, value] of new URLSearchParams(button.dataset.fill)) {
+      const found = button.form.elements[name];
+      const field = found instanceof RadioNodeList ? [...found].find((radio) => radio.value === value) : found;
+      if (!field) continue;
+      if (field.type === "radio" || field.type === "checkbox") field.checked = true;
+      else field.value = value;
+      if (name === "port") field.dataset.typed = "1";
+      field.dispatchEvent(new Event("change", { bubbles: true }));
+    }
+    dirty = true;
+    $(button.dataset.then ?? "#none")?.click();
+  });
+
   /* Secrets ----------------------------------------------------------- */
   const hide = (place) => {
     place.replaceChildren();
