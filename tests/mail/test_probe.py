@@ -107,6 +107,11 @@ def test_an_international_domain_travels_as_a_labels() -> None:
     assert "RCPT TO:<b@xn--wgv71a.example>" in server.heard
 
 
+def test_a_name_is_the_same_in_capitals(mail_server_ssl: MailServer, mail_authority: trustme.CA) -> None:
+    place = Server("LocalHost.", mail_server_ssl.port, Security.SSL)
+    assert outcome_of(login_check(place, LOGIN), Trusting(mail_authority)).outcome == "accepted"
+
+
 def test_smtputf8_is_used_where_it_is_needed_and_offered() -> None:
     offering = DEFAULT_REPLIES["EHLO"].replace("250 STARTTLS", "250 SMTPUTF8")
     with ScriptedServer(replying(EHLO=offering)) as server:

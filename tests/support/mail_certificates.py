@@ -26,7 +26,8 @@ class Trusting:
 
     def ssl_context(self, host: str, port: int) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        context.verify_flags = ssl.VERIFY_X509_TRUSTED_FIRST | ssl.VERIFY_X509_PARTIAL_CHAIN
+        context.hostname_checks_common_name = False
         if self._pem:
             context.load_verify_locations(cadata=self._pem)
         return context

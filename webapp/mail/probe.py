@@ -180,7 +180,7 @@ class _Run:
         self._negotiated = Negotiated()
         self._last_reply: Reply | None = None
         self._connection = Connection(
-            attempt.server,
+            self._attempt.server,
             trust,
             unencrypted_login_allowed=attempt.unencrypted_login_allowed,
             step_seconds=attempt.timeout,
@@ -367,13 +367,15 @@ def _checked(attempt: Attempt) -> Attempt:
     """The same attempt, its addresses in order. Raises Invalid."""
     sender = valid_address(attempt.sender, field="sender_address") if attempt.sender else ""
     recipient = valid_address(attempt.recipient, field="test_recipient") if attempt.recipient else None
-    return replace(attempt, sender=sender, recipient=recipient)
+    server = attempt.server
+    with contextlib.suppress(Invalid):
+        server = replace(server, name=valid_server_name(server.name))
+    return replace(attempt, server=server, sender=sender, recipient=recipient)
 
 
 def _check_place(server: Server) -> None:
     try:
-        if valid_server_name(server.name) != server.name:
-            raise Fault("resolve", "name-invalid")
+        valid_server_name(server.name)
     except Invalid:
         raise Fault("resolve", "name-invalid") from None
     try:
