@@ -27,7 +27,7 @@ from webapp.vault.accounts import AccountPassword
 Kind = Literal["test", "login", "delivery"]
 
 RUNNING: Final = "running"
-_LIMITS: Final = ((timedelta(minutes=1), 10, "minute"), (timedelta(hours=1), 60, "hour"))
+_LIMITS: Final = ((timedelta(minutes=1), 10, "a minute"), (timedelta(hours=1), 60, "an hour"))
 _ABANDONED_AFTER: Final = timedelta(minutes=1)
 _SHOWN: Final = 1000
 
@@ -161,8 +161,8 @@ def refuse_too_many(session: Session, actor: Actor) -> None:
         )
         if (made or 0) >= limit:
             raise Refused(
-                f"You have made {limit} tests within a {name}, which is the limit: a test reaches out to other "
-                f"people's servers and mailboxes. Wait up to a {name} and test again."
+                f"You have made {limit} tests within {name}, which is the limit: a test reaches out to other "
+                f"people's servers and mailboxes. Wait up to {name} and test again."
             )
 
 

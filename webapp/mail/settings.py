@@ -309,6 +309,8 @@ def valid_access_url(text: str, *, field: str | None = "access_url") -> str:
     why = "Every link in a mail begins with it"
     if not text:
         raise Invalid(f"Enter the address users open, for example https://keypost.example.com. {why}.", field)
+    if not text.isprintable() or " " in text:
+        raise Invalid(f"An address has no blanks, line breaks or invisible characters. {why}.", field)
     try:
         parts = urlsplit(text)
         port = parts.port
@@ -500,8 +502,8 @@ def _chosen(
 def _login_with(session: Session, account: Account, errors: _Errors) -> Login | None:
     try:
         return Login(account.username, accounts.current_password(session, account))
-    except SealBroken:
-        errors.add("account_id", "The password of this account was altered in the database and does not open.")
+    except (SealBroken, NotFound):
+        errors.add("account_id", "The password of this account is missing or altered in the database. Set it anew.")
         return None
 
 
@@ -526,9 +528,9 @@ def _saved_login(session: Session, saved: MailSettings) -> tuple[Login | None, A
         if account is None:
             raise Conflict("The account that mail signs in with is gone. Choose another in the Mail Server Settings.")
         return Login(account.username, accounts.current_password(session, account)), account
-    except SealBroken:
+    except (SealBroken, NotFound):
         raise Conflict(
-            "The password that mail signs in with does not open: it was altered in the database. "
+            "The password that mail signs in with does not open: it is missing or was altered in the database. "
             "Set it again, in the Mail Server Settings or at the bound account."
         ) from None
 
