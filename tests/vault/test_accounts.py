@@ -118,7 +118,7 @@ def test_an_administrator_sees_no_account_of_somebody_else(
         assert accounts.choices(session, bob) == []
         assert accounts.choice(session, bob, postmaster.id) == []
         assert not accounts.accounts_of(session, bob, mail_host.id)
-        assert accounts.find_accounts(session, bob).total == 0
+        assert list(accounts.each_account(session, bob)) == []
 
 
 @pytest.mark.parametrize("id", [0, -1, 2**31, 10**30])
@@ -197,6 +197,7 @@ def test_choices_come_by_resource_then_user_name(database: Database, ada: Actor)
             if username:
                 accounts.add_account(session, ada, held.id, username, NEW)
         labels = [choice.label for choice in accounts.choices(session, ada)]
+        assert [account.label for account in accounts.each_account(session, ada, q="A")] == labels[:4]
     assert labels == ["a — f", "a — z", "a — É", "a-long — m", "b — z"]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -17,7 +17,7 @@ from webapp.errors import Conflict, Invalid, NotFound
 from webapp.keyring import Secret
 from webapp.vault import fields, uses
 from webapp.vault.resources import KEY_SEPARATOR, Resource, get_resource, key_type, visible_resources
-from webapp.vault.search import LARGEST_ID, Page, holds_all, key, span, words
+from webapp.vault.search import LARGEST_ID, holds_all, key, words
 
 _MOST_CHOICES = 100
 
@@ -101,13 +101,10 @@ def accounts_of(session: Session, actor: Actor, resource_id: int) -> Sequence[Ac
     ).all()
 
 
-def find_accounts(session: Session, actor: Actor, q: str = "", page: int = 1, per_page: int = 25) -> Page[Account]:
-    """The visible accounts whose label holds every word of ``q``, by label."""
+def each_account(session: Session, actor: Actor, q: str = "") -> Iterator[Account]:
+    """All visible accounts whose label holds every word of ``q``, by label, read as they are taken."""
     found = visible_accounts(actor).where(holds_all(Account.label_key, words(q)))
-    total = session.scalar(found.with_only_columns(sa.func.count(Account.id))) or 0
-    page, pages, per_page = span(total, page, per_page)
-    ordered = found.order_by(Account.label_key, Account.id).limit(per_page).offset((page - 1) * per_page)
-    return Page(session.scalars(ordered).all(), total, page, pages, q)
+    yield from session.scalars(found.order_by(Account.label_key, Account.id).execution_options(yield_per=1000))
 
 
 def choices(session: Session, actor: Actor, q: str = "", limit: int = 20) -> list[Choice]:

@@ -1,0 +1,103 @@
+"""`bin/keypost …`: the command line. Each command is imported when it is asked for, so that all start fast."""
+
+from __future__ import annotations
+
+import importlib
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from webapp.errors import Problem
+
+if TYPE_CHECKING:
+    from webapp.config import Config
+    from webapp.db import Database
+    from webapp.installation import Installation
+    from webapp.keyring import Keyring
+
+# Each command's module under webapp.cli, and its name there.
+COMMANDS: Final = {
+    "accounts": ("accounts", "group"),
+    "certificates": ("certificates", "group"),
+    "mail": ("mail", "group"),
+    "resources": ("resources", "group"),
+    "serve": ("serve", "serve"),
+    "users": ("users", "group"),
+}
+
+
+class OpenedLate:
+    """The installation that the environment names, opened by the first command that touches it: help needs none."""
+
+    @cached_property
+    def _opened(self) -> Installation:
+        import webapp.models  # noqa: F401, PLC0415 - all tables, and with them all that uses accounts
+        from webapp.config import Config  # noqa: PLC0415 - usage and help come without waiting for the database
+        from webapp.installation import open_installation  # noqa: PLC0415
+
+        return open_installation(Config.from_environment())
+
+    @property
+    def config(self) -> Config:
+        return self._opened.config
+
+    @property
+    def keyring(self) -> Keyring:
+        return self._opened.keyring
+
+    @property
+    def database(self) -> Database:
+        return self._opened.database
+
+    def close(self) -> None:
+        if "_opened" in self.__dict__:
+            self._opened.close()
+
+
+class _Commands(click.Group):
+    """The commands above. A Problem becomes its sentence on standard error and exit status 1."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name]
+        command = getattr(importlib.import_module(f"webapp.cli.{module}"), name)
+        assert isinstance(command, click.Command)  # noqa: S101 - tells mypy what the table above says
+        return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except Problem as problem:
+            sentence = str(problem)
+        except _database_errors() as error:
+            sentence = (
+                f"The database did not answer as it should ({_first_line(error)}), and nothing was changed. "
+                "Try again; if it happens again, check the database."
+            )
+        click.echo(sentence, err=True)
+        raise click.exceptions.Exit(1)
+
+
+def _database_errors() -> type[Exception]:
+    from sqlalchemy.exc import OperationalError  # noqa: PLC0415 - only when something went wrong
+
+    return OperationalError
+
+
+def _first_line(error: Exception) -> str:
+    cause = getattr(error, "orig", None) or error
+    return (str(cause).strip().splitlines() or [type(cause).__name__])[0]
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.pass_context
+def main(ctx: click.Context) -> None:
+    """Keypost: a password vault whose mail settings sign in with an account kept in it."""
+    if ctx.obj is None:
+        ctx.obj = OpenedLate()
+        ctx.call_on_close(ctx.obj.close)

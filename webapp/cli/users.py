@@ -1,0 +1,74 @@
+"""`keypost users …`."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from webapp.actor import Role, command_line
+from webapp.cli.options import as_json, password_stdin, read_password
+from webapp.identity.users import User, add_user, users_by_name
+from webapp.installation import Installation
+
+
+@click.group()
+def group() -> None:
+    """The people who can sign in."""
+
+
+def _role(_ctx: click.Context, _option: click.Parameter, text: str) -> Role:
+    try:
+        return Role.from_text(text)
+    except ValueError:
+        raise click.BadParameter(f"“{text}” is no role. Choose one of: {', '.join(Role)}.") from None
+
+
+@group.command("add")
+@click.option("--email", required=True, help="What the person signs in with.")
+@click.option("--name", required=True)
+@click.option("--role", required=True, callback=_role, metavar="ROLE", help=f"One of: {', '.join(Role)}.")
+@password_stdin
+@as_json
+@click.pass_obj
+def add(installation: Installation, *, email: str, name: str, role: Role, password_stdin: bool, as_json: bool) -> None:
+    """Add a user."""
+    password = read_password() if password_stdin else None
+    with installation.database.transaction() as session:
+        user = add_user(session, command_line(), email=email, name=name, role=role, password=password)
+    click.echo(json.dumps(_as_dict(user)) if as_json else f"{user.name} <{user.email}> was added as {role.label}.")
+    if password is None:
+        click.echo(
+            "There is no password yet, so this person cannot sign in until one is set. "
+            "Give it at once next time with --password-stdin.",
+            err=True,
+        )
+
+
+@group.command("list")
+@as_json
+@click.pass_obj
+def list_(installation: Installation, as_json: bool) -> None:
+    """Show all users, by name."""
+    with installation.database.reading() as session:
+        users = users_by_name(session)
+    if as_json:
+        click.echo(json.dumps({"users": [_as_dict(user) for user in users]}))
+        return
+    for user in users:
+        state = "" if user.active else ", disabled"
+        state += "" if user.password_hash else ", without a password"
+        click.echo(f"{user.id:>4}  {user.name} <{user.email}>, {Role(user.role).label}{state}")
+    if not users:
+        click.echo("There is no user yet. Start bin/serve and open the set-up link it prints.")
+
+
+def _as_dict(user: User) -> dict[str, object]:
+    return {
+        "id": user.id,
+        "email": user.email,
+        "name": user.name,
+        "role": user.role,
+        "active": user.active,
+        "has_password": user.password_hash is not None,
+    }
