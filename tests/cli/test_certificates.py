@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from tests.trust.authorities import issue
+from tests.trust.tls_server import Serve
 from webapp.cli import certificates
 from webapp.installation import Installation
 from webapp.trust import store
@@ -124,7 +126,8 @@ def test_it_refuses_what_is_no_certificate_file(
 def test_it_refuses_names_that_lead_elsewhere(installation: Installation, folder: Path, name: str) -> None:
     result = run(installation, "import", name)
     assert (result.exit_code, stored(installation)) == (1, [])
-    assert "Traceback" not in result.output
+    assert isinstance(result.exception, SystemExit)
+    assert "Nothing was imported." in result.output
 
 
 def test_a_bare_name_is_also_looked_up_in_bin(
@@ -156,3 +159,61 @@ def test_it_removes(installation: Installation, folder: Path) -> None:
     assert stored(installation) == []
     again = run(installation, "remove", "--json", ROOT.sha256)
     assert (again.exit_code, json.loads(again.stdout)["outcome"]) == (1, "refused")
+
+
+def fetch(installation: Installation, address: tuple[str, int], *options: str, answer: str = "") -> Result:
+    arguments = ["import", f"{address[0]}:{address[1]}", *options]
+    return CliRunner().invoke(certificates.group, arguments, obj=installation, input=answer)
+
+
+def test_it_fetches_shows_and_asks(installation: Installation, serve: Serve) -> None:
+    leaf = issue("mail", "127.0.0.1")
+    address = serve(leaf)
+    result = fetch(installation, address, "--security", "ssl", answer="y\n")
+    assert "mail: presented by 127.0.0.1" in result.output
+    assert leaf.sha256 in result.output.replace(":", "").lower()
+    assert (result.exit_code, stored(installation)) == (0, [leaf.sha256])
+    assert "already trust" in fetch(installation, address, "--security", "ssl").output
+
+
+def test_without_a_yes_nothing_is_imported(installation: Installation, serve: Serve) -> None:
+    result = fetch(installation, serve(issue("mail", "127.0.0.1")), "--security", "ssl", answer="\n")
+    assert (result.exit_code, stored(installation)) == (1, [])
+
+
+def test_it_imports_the_root_when_the_server_presents_it(installation: Installation, serve: Serve) -> None:
+    address = serve(issue("mail", "127.0.0.1", by=ROOT), with_root=True)
+    fetch(installation, address, "--security", "ssl", answer="y\n")
+    assert stored(installation) == [ROOT.sha256]
+
+
+def test_it_pins_what_is_for_another_name(installation: Installation, serve: Serve) -> None:
+    leaf = issue("appliance")
+    address = serve(leaf)
+    result = fetch(installation, address, "--security", "ssl", "--json", "--sha256", leaf.sha256)
+    assert result.exit_code == 0
+    with installation.database.reading() as session:
+        [pinned] = store.trusted(session)
+    assert (pinned.sha256, pinned.host, pinned.port) == (leaf.sha256, *address)
+
+
+def test_another_fingerprint_than_the_one_given_is_refused(installation: Installation, serve: Serve) -> None:
+    address = serve(issue("mail", "127.0.0.1"))
+    result = fetch(installation, address, "--security", "ssl", "--sha256", ROOT.sha256)
+    assert (result.exit_code, stored(installation)) == (1, [])
+    assert "not the one given" in result.output
+
+
+def test_a_server_that_is_not_there_gets_cause_and_remedy(installation: Installation) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = taken.getsockname()
+    result = fetch(installation, address)
+    assert result.exit_code == 1
+    assert "presented no certificate" in result.output
+
+
+@pytest.mark.parametrize(
+    "arguments", [["mail.test:465", "root.pem"], ["--json", "mail.test:465"], ["--sha256", "00", "root.pem"]]
+)
+def test_a_server_is_no_file(installation: Installation, folder: Path, arguments: list[str]) -> None:
+    assert run(installation, "import", *arguments).exit_code == 2

@@ -39,6 +39,10 @@ class Issued:
         return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
     @property
+    def root(self) -> Issued:
+        return self.signed_by.root if self.signed_by else self
+
+    @property
     def served(self) -> bytes:
         """What a server needs in its certificate file: key, own certificate, and the intermediates above it."""
         chain, each = [self.key_pem, self.pem], self.signed_by

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from tests.trust.authorities import issue
-from tests.trust.conftest import Serve
+from tests.trust.tls_server import Serve
 from webapp.actor import command_line
 from webapp.db import Database
 from webapp.installation import Installation

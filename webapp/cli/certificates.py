@@ -12,17 +12,24 @@ from pathlib import Path
 from typing import NoReturn
 
 import click
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from webapp.actor import command_line
-from webapp.errors import Problem
+from webapp.errors import Invalid, Problem
 from webapp.installation import Installation
+from webapp.mail.address import valid_port, valid_server_name
+from webapp.mail.probe import Attempt, outcome_of
+from webapp.mail.transport import DEFAULT_PORTS, Security, Server
 from webapp.trust import store
-from webapp.trust.certificates import MAXIMUM_BYTES, CertificateRefused, Description
+from webapp.trust.certificates import MAXIMUM_BYTES, CertificateRefused, Description, describe, read_one
+from webapp.trust.choice import Choice, choose
+from webapp.trust.store import TrustStore
 
 BESIDE = Path(__file__).resolve().parents[2] / "bin"
 EXAMPLES = """\b
   bin/importCert company-ca.pem
   bin/importCert mail-server.cer intermediate.p7b
+  bin/importCert mail.example.com:465
 """
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -34,17 +41,39 @@ def group() -> None:
 
 
 @group.command("import", epilog=EXAMPLES)
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...|HOST:PORT")
+@click.option(
+    "--security",
+    type=click.Choice(["ssl", "tls"], case_sensitive=False),
+    help="How HOST:PORT begins TLS: ssl from the first byte, tls by STARTTLS. Unless given, ssl on port 465.",
+)
+@click.option("--sha256", metavar="FINGERPRINT", help="Trust what HOST:PORT presents without asking, if it is this.")
 @as_json
 @click.pass_obj
-def import_(installation: Installation, files: Sequence[str], as_json: bool) -> None:
+def import_(
+    installation: Installation, files: Sequence[str], security: str | None, sha256: str | None, as_json: bool
+) -> None:
     """Trust the certificates in each FILE (PEM, DER or PKCS#7), for mail connections only.
 
-    All of them are imported, or none. It works at once, without a restart. Exit status: 0 imported or already there,
-    1 refused, 2 wrong usage.
+    All of them are imported, or none. It works at once, without a restart. With HOST:PORT in place of a file the
+    certificate that this mail server presents is shown, and trusted once you have compared its SHA-256. Exit status: 0
+    imported or already there, 1 refused, 2 wrong usage.
     """
     try:
-        imported = _import_all(installation, [(name, _read(name)) for name in files])
+        servers = [server for server in (_server(each, security) for each in files) if server]
+    except Invalid as problem:
+        raise click.UsageError(str(problem)) from None
+    if servers and len(files) > 1:
+        raise click.UsageError("One HOST:PORT is imported at a time, and no file beside it.")
+    if servers and as_json and not sha256:
+        raise click.UsageError("--json does not ask; give the fingerprint to trust with --sha256.")
+    if not servers and (sha256 or security):
+        raise click.UsageError("--sha256 and --security go with HOST:PORT.")
+    try:
+        if servers:
+            imported = _import_from(installation, servers[0], sha256)
+        else:
+            imported = _import_all(installation, [(name, _read(name)) for name in files])
     except Problem as problem:
         _refuse(problem, as_json)
     if as_json:
@@ -53,7 +82,7 @@ def import_(installation: Installation, files: Sequence[str], as_json: bool) -> 
     for each in imported:
         _show(each.description, "already imported" if each.already_there else "imported")
     if all(each.already_there for each in imported):
-        click.echo("Nothing changed: all of it was already imported.")
+        click.echo("Nothing changed: mail connections already trust all of it.")
     else:
         click.echo("Mail connections trust it from now on. Check with: bin/keypost mail test --to ADDRESS")
 
@@ -104,16 +133,82 @@ def _import_all(installation: Installation, contents: Sequence[tuple[str, bytes]
     return imported
 
 
+def _server(argument: str, security: str | None) -> Server | None:
+    """The server that an argument names, None when it names a file."""
+    named = re.fullmatch(r"\[([0-9A-Fa-f:.]+)\]:([0-9]{1,5})|([^\s:/\\\[\]]+):([0-9]{1,5})", argument, re.ASCII)
+    if named is None or os.path.lexists(argument):
+        return None
+    port = valid_port(named[2] or named[4])
+    usual = Security.SSL if port == DEFAULT_PORTS[Security.SSL] else Security.TLS
+    return Server(valid_server_name(named[1] or named[3]), port, Security(security.lower()) if security else usual)
+
+
+def _import_from(installation: Installation, server: Server, sha256: str | None) -> list[store.Imported]:
+    """Trust what a server presents, once its fingerprint was confirmed. Raises CertificateRefused."""
+    result = outcome_of(Attempt(server, None, sender="", last_stage="tls"), TrustStore(installation.database))
+    presented = result.certificate
+    if presented is None or not presented.chain:
+        why = f" {result.diagnosis.cause} {result.diagnosis.remedy}" if result.diagnosis else ""
+        raise CertificateRefused(f"{_place(server)}, presented no certificate.{why}")
+    if presented.trusted:
+        return [store.Imported(describe(read_one(presented.chain[0])), already_there=True)]
+    choice = choose(presented.chain, server.name)
+    if sha256 is None:
+        _ask(presented.chain, choice, server)
+    else:
+        _compare(sha256, choice, server)
+    with installation.database.transaction() as session:
+        return store.import_certificates(
+            session,
+            command_line(),
+            choice.certificate.public_bytes(Encoding.DER),
+            source=f"presented by {_place(server)}",
+            host=server.name if choice.pinned else None,
+            port=server.port if choice.pinned else None,
+        )
+
+
+def _place(server: Server) -> str:
+    return f"{server.name}, port {server.port}"
+
+
+def _ask(chain: Sequence[bytes], choice: Choice, server: Server) -> None:
+    """Show everything and have a person compare the fingerprint. Raises CertificateRefused without a yes."""
+    for der in chain:
+        _show(describe(read_one(der)), f"presented by {_place(server)}")
+    click.echo("Compare the SHA-256 with the one that whoever runs the server tells you, by another way than this.")
+    chosen = describe(choice.certificate)
+    scope = f"for {_place(server)}, alone, whatever its names" if choice.pinned else "wherever its names match"
+    if not click.confirm(f"Trust {chosen.label} ({chosen.fingerprint}) {scope}?"):
+        raise CertificateRefused("Nothing was imported.")
+
+
+def _compare(sha256: str, choice: Choice, server: Server) -> None:
+    chosen = describe(choice.certificate)
+    if sha256.replace(":", "").lower() != chosen.sha256:
+        raise CertificateRefused(
+            f"{_place(server)}, presented a certificate with the SHA-256 {chosen.fingerprint}, not the one given. "
+            "Nothing was imported. Ask whoever runs the server which one is right."
+        )
+
+
 def _read(name: str) -> bytes:
     """Read a regular file of at most 64 KB, through no symbolic link. Raises CertificateRefused."""
-    shown = click.format_filename(name)
     try:
         descriptor = os.open(_found(name), os.O_RDONLY | _flag("O_NOFOLLOW") | _flag("O_NONBLOCK") | _flag("O_CLOEXEC"))
-    except (OSError, ValueError) as error:
-        raise CertificateRefused(f"{shown}: {_why_unreadable(error)} Nothing was imported.") from None
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise CertificateRefused(f"{shown}: this is not a regular file. Name a certificate file.")
+        try:
+            return _content(descriptor)
+        finally:
+            os.close(descriptor)
+    except (OSError, ValueError, CertificateRefused) as error:
+        reason = str(error) if isinstance(error, CertificateRefused) else _why_unreadable(error)
+        raise CertificateRefused(f"{click.format_filename(name)}: {reason} Nothing was imported.") from None
+
+
+def _content(descriptor: int) -> bytes:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise CertificateRefused("this is not a regular file. Name a certificate file.")
+    with open(descriptor, "rb", closefd=False) as file:
         return file.read(MAXIMUM_BYTES + 1)
 
 

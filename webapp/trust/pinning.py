@@ -14,8 +14,6 @@ import ssl
 from collections.abc import Iterable
 from typing import Any, NoReturn, cast
 
-from webapp.trust.certificates import names, read_one
-
 _NAME_MISMATCH = 62  # X509_V_ERR_HOSTNAME_MISMATCH
 _NOT_AN_AUTHORITY = 79  # X509_V_ERR_INVALID_CA
 
@@ -78,7 +76,7 @@ class PinnedContext(ssl.SSLContext):
             return
         if any(_sha256(der) in self.only_pinned for der in chain):
             raise _refusal(_NOT_AN_AUTHORITY, "a pinned certificate vouches for itself alone, at its own host")
-        if not matches(name, names(read_one(chain[0]))):
+        if not matches(name, _names(sock)):
             raise _refusal(_NAME_MISMATCH, f"Hostname mismatch, certificate is not valid for '{name}'.")
 
 
@@ -109,6 +107,12 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return ipaddress.ip_address(text.strip("[]"))
     except ValueError:
         return None
+
+
+def _names(sock: ssl.SSLSocket) -> list[str]:
+    """The DNS names and addresses OpenSSL read from the peer's certificate."""
+    alternative = cast("tuple[tuple[str, str], ...]", (sock.getpeercert() or {}).get("subjectAltName", ()))
+    return [value.strip() for kind, value in alternative if kind in ("DNS", "IP Address")]
 
 
 def _verified_chain(sock: ssl.SSLSocket) -> list[bytes]:
