@@ -46,7 +46,6 @@ class Issued:
         path_length: int | None = None,
         purpose: x509.ObjectIdentifier | None = ExtendedKeyUsageOID.SERVER_AUTH,
         key: Key | None = None,
-        digest: hashes.HashAlgorithm | None = None,
     ) -> None:
         self.key: Key = key or ec.generate_private_key(ec.SECP256R1())
         self.issuer = issuer
@@ -68,7 +67,7 @@ class Issued:
                 builder = builder.add_extension(x509.SubjectAlternativeName([_name(each) for each in names]), False)
             if purpose:
                 builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
-        self.certificate = builder.sign(signer.key, digest or hashes.SHA256())
+        self.certificate: x509.Certificate = builder.sign(signer.key, hashes.SHA256())
 
     @property
     def pem(self) -> bytes:
