@@ -268,10 +268,14 @@ def _lines(shown: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if shown["unencrypted_host"]:
         yield "Warning", f"the password is sent to {shown['unencrypted_host']} without encryption"
     proof, login = shown["verification"], shown["login_check"]
-    yield "Verified", f"{proof['at']} by {proof['by']}" if proof["verified"] else f"no: {proof['reason']}"
+    yield "Verified", f"{_when(proof['at'])} by {proof['by']}" if proof["verified"] else f"no: {proof['reason']}"
     if login:
-        yield "Last login check", " ".join(filter(None, (login["at"], login["outcome"], login["code"])))
-    yield "Saved", f"{shown['updated_at']} by {shown['updated_by']}"
+        yield "Last login check", " ".join(filter(None, (_when(login["at"]), login["outcome"], login["code"])))
+    yield "Saved", f"{_when(shown['updated_at'])} by {shown['updated_by']}"
+
+
+def _when(iso: str) -> str:
+    return f"{iso[:16].replace('T', ' ')} UTC"
 
 
 def _print_stage(stage: Stage) -> None:
