@@ -13,6 +13,7 @@ from wtforms import (
     SelectField,
     StringField,
 )
+from wtforms.fields.choices import SelectChoice
 from wtforms.validators import AnyOf, Length
 from wtforms.widgets import HiddenInput
 
@@ -23,13 +24,13 @@ from webapp.mail.settings import Draft, MailSettings
 from webapp.mail.transport import DEFAULT_PORTS, Security
 
 SECURITY_CHOICES = [
-    (Security.NEVER, "Never"),
-    (Security.SSL, "SSL"),
-    (Security.TLS, "TLS"),
+    SelectChoice(Security.NEVER, "Never"),
+    SelectChoice(Security.SSL, "SSL"),
+    SelectChoice(Security.TLS, "TLS"),
 ]
 SOURCE_CHOICES = [
-    ("manual", "Specify a username and password manually"),
-    ("account", "Use an account stored in Keypost"),
+    SelectChoice("manual", "Specify a username and password manually"),
+    SelectChoice("account", "Use an account stored in Keypost"),
 ]
 _REMEDIED = frozenset({"server_name", "port", "security", "sender_address", "requires_authentication"})
 _LONGEST_REMEDY = 1000
@@ -110,7 +111,7 @@ def remedy_in_words(remedy: dict[str, str]) -> str:
     """What a remedy's button says it will do."""
     parts = []
     if "security" in remedy:
-        parts.append(f"Use {dict(SECURITY_CHOICES)[Security(remedy['security'])]}")
+        parts.append({"never": "Use Never", "ssl": "Use SSL", "tls": "Use TLS"}[remedy["security"]])
     if "port" in remedy:
         parts.append(f"port {remedy['port']}" if parts else f"Use port {remedy['port']}")
     if "server_name" in remedy:

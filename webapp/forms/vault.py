@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from wtforms import IntegerField, PasswordField, SelectField, StringField, TextAreaField
+from wtforms.fields.choices import SelectChoice
 from wtforms.validators import InputRequired, Length
 from wtforms.widgets import HiddenInput
 
@@ -18,7 +19,7 @@ class ResourceForm(Form):
         [InputRequired("Give the resource a name."), Length(max=200, message="At most 200 characters.")],
         filters=[stripped],
     )
-    kind = SelectField("Type", choices=[(kind, kind) for kind in KINDS])
+    kind = SelectField("Type", choices=[SelectChoice(kind, kind) for kind in KINDS])
     address = StringField("Address", [Length(max=300, message="At most 300 characters.")], filters=[stripped])
     notes = _NOTES
     version = IntegerField(widget=HiddenInput(), default=0)
