@@ -33,9 +33,7 @@ def printed(result: Result) -> Any:
 
 
 def add_user(installation: Installation, email: str, role: str = "Administrator") -> None:
-    result = run(
-        installation, "users", "add", "--email", email, "--name", email.split("@", maxsplit=1)[0], "--role", role
-    )
+    result = run(installation, "users", "add", "--email", email, "--name", email.partition("@")[0], "--role", role)
     assert result.exit_code == 0, result.stderr
 
 

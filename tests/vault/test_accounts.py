@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+
 import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
@@ -9,13 +12,13 @@ from hypothesis import strategies as st
 
 from webapp.actor import Actor, Role, command_line
 from webapp.audit.trail import AuditLine, verify
-from webapp.db import Database
+from webapp.db import Database, Session
 from webapp.errors import Conflict, Invalid, NotFound
 from webapp.identity.users import add_user
 from webapp.keyring import SealBroken, Secret
 from webapp.vault import accounts, uses
 from webapp.vault.accounts import Account, AccountPassword
-from webapp.vault.resources import Resource, ResourceDetails, add_resource
+from webapp.vault.resources import Resource, ResourceDetails, add_resource, edit_resource, get_resource
 
 OLD, NEW = Secret("Tr0ub4dor&3"), Secret("correct horse battery staple")
 
@@ -228,3 +231,38 @@ def test_a_user_of_the_lowest_role_still_manages_what_they_own(database: Databas
         owned = add_resource(session, command_line(), ResourceDetails("Printer"), owner_id=dan.id)
         account = accounts.add_account(session, dan.actor("127.0.0.1"), owned.id, "admin", NEW)
         assert accounts.reveal(session, dan.actor("127.0.0.1"), account.id) == NEW
+
+
+def test_renaming_a_resource_while_its_accounts_change_leaves_no_stale_label(
+    database: Database, ada: Actor, mail_host: Resource, postmaster: Account
+) -> None:
+    start = threading.Barrier(3)
+    failures: list[BaseException] = []
+
+    def repeat(change: Callable[[Session, int], object]) -> None:
+        start.wait(10)
+        try:
+            for turn in range(8):
+                with database.transaction() as session:
+                    change(session, turn)
+        except BaseException as failure:
+            failures.append(failure)
+
+    def rename(session: Session, turn: int) -> None:
+        version = get_resource(session, ada, mail_host.id).version
+        edit_resource(session, ada, mail_host.id, ResourceDetails(f"Host {turn}"), version)
+
+    work = (
+        rename,
+        lambda session, turn: accounts.edit_account(session, ada, postmaster.id, f"post{turn}", ""),
+        lambda session, turn: accounts.add_account(session, ada, mail_host.id, f"extra{turn}", NEW),
+    )
+    threads = [threading.Thread(target=repeat, args=(change,)) for change in work]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert failures == []
+    with database.reading() as session:
+        keys = [account.label_key for account in accounts.each_account(session, ada)]
+    assert keys == sorted(["host 7\x1fpost7", *(f"host 7\x1fextra{turn}" for turn in range(8))])

@@ -16,7 +16,7 @@ from webapp.db import Base, Session, UtcDateTime
 from webapp.errors import Conflict, Invalid, NotFound
 from webapp.keyring import Secret
 from webapp.vault import fields, uses
-from webapp.vault.resources import KEY_SEPARATOR, Resource, get_resource, key_type, visible_resources
+from webapp.vault.resources import KEY_SEPARATOR, Resource, key_type, lock_resource, visible_resources
 from webapp.vault.search import LARGEST_ID, holds_all, key, words
 
 _MOST_CHOICES = 100
@@ -138,7 +138,7 @@ def add_account(
     session: Session, actor: Actor, resource_id: int, username: str, password: Secret, *, notes: str = ""
 ) -> Account:
     """Add an account to a visible resource. Raises NotFound, Invalid with the field at fault."""
-    resource = get_resource(session, actor, resource_id)
+    resource = lock_resource(session, actor, resource_id)
     username, notes, password = _checked_username(username), fields.notes(notes), fields.password(password)
     _refuse_taken(session, resource, username)
     now = session.now()
@@ -168,7 +168,7 @@ def edit_account(
 
     Raises NotFound, Invalid with the field at fault, and Conflict when somebody else changed the account since.
     """
-    account = _get(session, _for_update(actor), id)
+    account = _lock(session, actor, id)
     if version is not None and version != account.version:
         raise Conflict(
             f"Somebody else changed “{account.label}” while you were editing it, and nothing of yours was saved. "
@@ -193,7 +193,7 @@ def edit_account(
 
 def delete_account(session: Session, actor: Actor, id: int) -> None:
     """Delete an account with all its passwords. Raises NotFound, and Conflict when something uses it."""
-    account = _get(session, _for_update(actor), id)
+    account = _lock(session, actor, id)
     what = f"The account “{account.label}”"
     uses.refuse_used(session, id, what)
     session.delete(account)
@@ -206,7 +206,7 @@ def delete_account(session: Session, actor: Actor, id: int) -> None:
 
 def set_password(session: Session, actor: Actor, id: int, password: Secret) -> Account:
     """Give an account a new password, keep the old ones, and tell who uses it. Raises NotFound, Invalid."""
-    account = _get(session, _for_update(actor), id)
+    account = _lock(session, actor, id)
     fields.password(password)
     account.password_version += 1
     account.updated_at = session.now()
@@ -248,9 +248,10 @@ def _get(session: Session, seen: sa.Select[Account], id: int) -> Account:
     return account
 
 
-def _for_update(actor: Actor) -> sa.Select[Account]:
-    """The visible accounts, locked together with their resource, whose name must not change meanwhile."""
-    return visible_accounts(actor).with_for_update(of=(Account, Resource))
+def _lock(session: Session, actor: Actor, id: int) -> Account:
+    """get_account(), held until the end of the transaction together with its resource."""
+    lock_resource(session, actor, get_account(session, actor, id).resource_id)
+    return _get(session, visible_accounts(actor).with_for_update(of=Account), id)
 
 
 def _checked_username(username: str) -> str:

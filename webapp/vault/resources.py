@@ -106,6 +106,14 @@ def get_resource(session: Session, actor: Actor, id: int) -> Resource:
     return _get(session, visible_resources(actor), id)
 
 
+def lock_resource(session: Session, actor: Actor, id: int) -> Resource:
+    """get_resource(), held until the end of the transaction: nobody renames or deletes it meanwhile.
+
+    Who changes accounts locks their resource first, so that no two wait for each other.
+    """
+    return _get(session, visible_resources(actor).with_for_update(), id)
+
+
 def find_resource(session: Session, actor: Actor, name: str) -> Resource | None:
     """The visible resource of that name, in any case."""
     return session.scalar(visible_resources(actor).where(Resource.name_key == key(name.strip())))
@@ -143,7 +151,7 @@ def edit_resource(session: Session, actor: Actor, id: int, details: ResourceDeta
 
     Raises NotFound, Invalid with the field at fault, and Conflict when somebody else changed it since.
     """
-    resource = _get(session, visible_resources(actor).with_for_update(), id)
+    resource = lock_resource(session, actor, id)
     if resource.version != version:
         raise Conflict(
             f"Somebody else changed “{resource.name}” while you were editing it, and nothing of yours was saved. "
@@ -170,7 +178,7 @@ def delete_resource(session: Session, actor: Actor, id: int) -> None:
 
     Raises NotFound, and Conflict when something uses one of the accounts.
     """
-    resource = _get(session, visible_resources(actor).with_for_update(), id)
+    resource = lock_resource(session, actor, id)
     account_ids = session.scalars(sa.select(_accounts.c.id).where(_accounts.c.resource_id == id)).all()
     for account_id in account_ids:
         uses.refuse_used(session, account_id, f"The resource “{resource.name}”")
