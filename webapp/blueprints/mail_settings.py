@@ -12,12 +12,16 @@ from webapp import htmx
 from webapp.access import Access, allow, current_actor, current_user
 from webapp.blueprints import LARGEST_ID, database, trust
 from webapp.db import Session
-from webapp.errors import Invalid
+from webapp.errors import Invalid, Problem
 from webapp.forms.mail import MailSettingsForm
 from webapp.mail import checks, settings
+from webapp.mail.address import valid_port, valid_server_name
+from webapp.mail.exhibit import Exhibit
 from webapp.mail.probe import Result, Stage
 from webapp.mail.settings import InvalidFields, VersionConflict
+from webapp.mail.transport import Server
 from webapp.mail.trial import Trial, prepare_trial
+from webapp.trust import seen
 from webapp.vault import accounts
 
 bp = Blueprint("mail_settings", __name__, url_prefix="/admin/settings/mail")
@@ -95,6 +99,28 @@ def test() -> Response | str | tuple[str, int]:
     """Try what is on the screen, with a remedy's fields over it if one was chosen; nothing is saved."""
     form = MailSettingsForm()
     form.fill(request.form.get("fill", ""))
+    return _test(form)
+
+
+@bp.post("/trust")
+@allow(Access.ADMINISTRATOR)
+def trust_presented() -> Response | str | tuple[str, int]:
+    """Trust what the tested server presented, once its SHA-256 was compared, and test what is on the screen again.
+
+    Of the form only server and port matter to the import; the settings stay as they are saved.
+    """
+    form = MailSettingsForm()
+    try:
+        server_name, port = valid_server_name(form.server_name.data or ""), valid_port(form.draft().port)
+        with database().transaction() as session:
+            seen.trust_seen(session, current_actor(), server_name, port, request.form.get("sha256", ""))
+    except Problem as problem:
+        form.problem = str(problem)
+        return _not_tested(form, presented=_presented_again(form))
+    return _test(form, done="The certificate is trusted from now on. ")
+
+
+def _test(form: MailSettingsForm, *, done: str = "") -> Response | str | tuple[str, int]:
     try:
         trial = _trial(form)
     except Invalid as error:
@@ -108,9 +134,33 @@ def test() -> Response | str | tuple[str, int]:
         if htmx.is_htmx():
             return _result(trial, result.stages, result)
         return _page(form, trial=trial, result=result)
+    form.problem = done + form.problem
+    return _not_tested(form)
+
+
+def _not_tested(form: MailSettingsForm, *, presented: Exhibit | None = None) -> tuple[str, int]:
     if htmx.is_htmx():
-        return htmx.invalid("mail_settings/_test_invalid.html", form=form)
-    return _page(form), htmx.INVALID
+        return htmx.invalid("mail_settings/_test_invalid.html", form=form, presented=presented)
+    return _page(form, presented=presented), htmx.INVALID
+
+
+def _presented_again(form: MailSettingsForm) -> Exhibit | None:
+    """What the server on the screen was last seen to present, for the person to compare once more."""
+    draft = form.draft()
+    with database().reading() as session:
+        last = seen.last_seen(session, draft.server_name, draft.port)
+        if last is None:
+            return None
+        found = seen.offer(last.certificates, draft.server_name, session.now())
+    return Exhibit(Server(draft.server_name, draft.port, draft.security), found)
+
+
+def _presented(trial: Trial, result: Result | None) -> Exhibit | None:
+    """The certificate that a failed test met, if the failure was about it."""
+    if result is None or result.certificate is None or result.certificate.trusted or result.diagnosis is None:
+        return None
+    server, now = trial.target.server, database().clock()
+    return Exhibit(server, seen.offer(result.certificate.chain, server.name, now), result.diagnosis)
 
 
 def _trial(form: MailSettingsForm) -> Trial:
@@ -146,7 +196,10 @@ def _event(html: str) -> str:
 
 
 def _result(trial: Trial, stages: object, result: Result | None) -> str:
-    return render_template("mail_settings/_test_result.html", trial=trial, stages=stages, result=result)
+    presented = _presented(trial, result)
+    return render_template(
+        "mail_settings/_test_result.html", trial=trial, stages=stages, result=result, presented=presented
+    )
 
 
 def _page(
@@ -155,7 +208,10 @@ def _page(
     conflict: VersionConflict | None = None,
     trial: Trial | None = None,
     result: Result | None = None,
+    presented: Exhibit | None = None,
 ) -> str:
+    if trial is not None:
+        presented = _presented(trial, result)
     with database().reading() as session:
         saved = settings.current(session)
         return render_template(
@@ -165,6 +221,7 @@ def _page(
             trial=trial,
             result=result,
             stages=result.stages if result else (),
+            presented=presented,
             verification=checks.verification(session, saved) if saved else None,
             login_check=checks.last_login_check(session) if saved else None,
             **_auth_context(session, form),

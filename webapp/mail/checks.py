@@ -22,6 +22,7 @@ from webapp.errors import NotFound, Problem, Refused
 from webapp.mail.probe import Result, outcome_of
 from webapp.mail.settings import MailSettings, Target, saved_target
 from webapp.mail.transport import Trust
+from webapp.trust import seen
 from webapp.vault.accounts import AccountPassword
 
 Kind = Literal["test", "login", "delivery"]
@@ -199,6 +200,8 @@ def record_check(
     check.code = diagnosis.code if diagnosis else ""
     check.stage = diagnosis.stage if diagnosis else ""
     check.reply = ((diagnosis.reply if diagnosis else result.reply) or "")[:_SHOWN]
+    if result.certificate is not None:
+        seen.note(session, fingerprint.server_name, fingerprint.port, result.certificate.chain)
     trail.record(
         session,
         actor,

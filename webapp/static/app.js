@@ -87,6 +87,20 @@
     $(button.dataset.then ?? "#none")?.click();
   });
 
+  /* A button that came in an answer presses one of the form's own, once what it asks for is ticked */
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("button[data-press]");
+    if (!button || event.defaultPrevented) return;
+    event.preventDefault();
+    const tick = $(button.dataset.ticked ?? "#none");
+    if (tick && !tick.checked) {
+      tick.focus();
+      say(`First tick: ${tick.labels[0].textContent}.`);
+      return;
+    }
+    $(button.dataset.press)?.click();
+  });
+
   /* Secrets ----------------------------------------------------------- */
   const hide = (place) => {
     place.replaceChildren();

@@ -37,13 +37,14 @@ def choose(chain: Sequence[bytes], host: str) -> Choice:
 def _root(leaf: x509.Certificate, others: Sequence[x509.Certificate]) -> x509.Certificate | None:
     """The self-signed authority at the end of the signatures that begin with the leaf, if it is there."""
     top, left = leaf, list(others)
-    while (issuer := next((each for each in left if _issued(each, top)), None)) is not None:
+    while (issuer := next((each for each in left if issued(each, top)), None)) is not None:
         left.remove(issuer)
         top = issuer
     return top if top is not leaf and is_self_signed(top) else None
 
 
-def _issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
+def issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
+    """Whether an authority's key made the signature of a certificate."""
     try:
         certificate.verify_directly_issued_by(issuer)
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):

@@ -129,6 +129,14 @@ def expiring(session: Session, within_days: int) -> list[Trusted]:
     return [each for each in trusted(session) if each.description.not_after <= until]
 
 
+def certificate_of(session: Session, trusted: Trusted) -> x509.Certificate:
+    """The certificate itself. Raises NotFound when it is not trusted any more."""
+    row = session.get(TrustedCertificate, (trusted.sha256, trusted.host or "", trusted.port or 0))
+    if row is None:
+        raise NotFound("This certificate is not trusted any more.")
+    return read_one(row.der)
+
+
 def remove(session: Session, actor: Actor, sha256: str, *, host: str | None = None, port: int | None = None) -> None:
     """Trust a certificate no longer: at the host and port given, or else anywhere.
 

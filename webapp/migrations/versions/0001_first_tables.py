@@ -66,6 +66,14 @@ def upgrade() -> None:
     op.create_index("ix_mail_checks_fingerprint", "mail_checks", ["fingerprint"])
     op.create_index("ix_mail_checks_place", "mail_checks", ["place"])
     op.create_table(
+        "seen_chains",
+        sa.Column("host", sa.String(length=255), nullable=False),
+        sa.Column("port", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("chain", sa.Text(), nullable=False),
+        sa.Column("seen_at", sa.DateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("host", "port", name="pk_seen_chains"),
+    )
+    op.create_table(
         "setup_token",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("token_hash", sa.String(length=64), nullable=False),
