@@ -13,7 +13,7 @@ from wtforms import (
     SelectField,
     StringField,
 )
-from wtforms.fields.choices import SelectChoice
+from wtforms.fields.choices import SelectChoice  # type: ignore[attr-defined]  # newer than its types
 from wtforms.validators import AnyOf, Length
 from wtforms.widgets import HiddenInput
 
@@ -76,9 +76,14 @@ class MailSettingsForm(Form):
             username=self.username.data or "",
             password=Secret(self.password.data or ""),
             account_id=self.account_id.data,
-            unencrypted_login_allowed=bool(self.unencrypted_login_allowed.data),
+            unencrypted_login_allowed=self._consents(),
             version=self.version.data or 0,
         )
+
+    def _consents(self) -> bool:
+        """Whether the tick is for this very server: one carried over from another name counts for that one alone."""
+        ticked = (self.unencrypted_login_allowed.raw_data or [""])[0]
+        return bool(self.unencrypted_login_allowed.data) and ticked in ("y", (self.server_name.data or "").lower())
 
     def fill(self, remedy: str) -> None:
         """Put a remedy's fields, ``name=value&…``, over what was typed; other fields than a remedy's are ignored."""
