@@ -1,8 +1,9 @@
 """A hash-chained ledger written in the transaction of the act itself.
 
 Each line's hash is an HMAC over its content and the hash before it, with a key derived from the master key: who can
-write to the database alone can neither alter, remove nor reorder a line unseen. The head row is locked while a line is
-added, which keeps one chain with many writers on both engines.
+write to the database alone can neither alter, remove nor reorder a line unseen; only who cuts off the end *and* sets the
+head back to an earlier line leaves a whole, shorter chain. The head row is locked while a line is added, which keeps one
+chain with many writers on both engines.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
@@ -38,6 +40,19 @@ class AuditLine(Base):
     details: Mapped[str] = mapped_column(sa.Text)
     hash: Mapped[str] = mapped_column(sa.String(64))
 
+    def facts(self) -> list[tuple[str, str]]:
+        """The details as a person reads them: one name and one value each, empty ones left out."""
+        return list(_flat(json.loads(self.details)))
+
+
+def _flat(details: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, value in details.items():
+        if isinstance(value, dict):
+            yield from _flat(value)
+        elif value not in ("", None, []):
+            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            yield name.replace("_", " "), text
+
 
 class AuditHead(Base):
     """The end of the chain: one row, locked while a line is added."""
@@ -55,8 +70,8 @@ def record(
     """Add a line to the chain, in the caller's transaction."""
     head = session.get(AuditHead, 1, with_for_update=True)
     if head is None:
-        head = AuditHead(id=1, line_id=0, hash=GENESIS)
-        session.add(head)
+        session.add_unless_there(AuditHead, id=1, line_id=0, hash=GENESIS)
+        head = session.get_one(AuditHead, 1, with_for_update=True)
     line = AuditLine(
         id=head.line_id + 1,
         at=session.now(),
@@ -105,8 +120,8 @@ def verify(session: Session) -> Verdict:
         if not hmac.compare_digest(line.hash, _hash(key, previous, line)):
             return Verdict(expected - 1, line.id, f"line {line.id} was altered, or one before it was exchanged")
         previous, expected = line.hash, expected + 1
-    head = session.get(AuditHead, 1)
-    if head is not None and (head.line_id, head.hash) != (expected - 1, previous):
+    head = session.get(AuditHead, 1, populate_existing=True)
+    if (head.line_id, head.hash) != (expected - 1, previous) if head is not None else expected > 1:
         return Verdict(expected - 1, expected, f"the lines after {expected - 1} are missing")
     return Verdict(expected - 1)
 
