@@ -7,7 +7,7 @@ from flask import Blueprint, render_template
 from webapp.access import Access, allow
 from webapp.blueprints import database
 from webapp.identity.users import count_users
-from webapp.mail import checks, settings
+from webapp.mail import checks, reliance, settings
 from webapp.trust import store
 
 bp = Blueprint("admin", __name__, url_prefix="/admin")
@@ -35,5 +35,6 @@ def _context() -> dict[str, object]:
             "verification": checks.verification(session, saved) if saved else None,
             "login_check": checks.last_login_check(session) if saved else None,
             "user_count": count_users(session),
+            "endings": reliance.endings(session),
             "certificate_count": len(store.trusted(session)),
         }

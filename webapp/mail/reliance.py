@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -22,23 +21,32 @@ WARNING_DAYS: Final = (30, 14, 7, 1)
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
-    """A certificate that ends soon or has ended. about: whose it is, as the start of a sentence; warning: the smallest
-    of WARNING_DAYS it is within, 0 once it has ended; sha256: of the trusted one, None for the mail server's own."""
+class Term:
+    """When a certificate ends. days: whole ones from now, rounded up, 0 or less once it has ended.
 
-    about: str
+    warning: the smallest of WARNING_DAYS that the end is within, 0 once it has come, None while it is far.
+    """
+
     not_after: datetime
-    warning: int
-    sha256: str | None
-    in_use: bool
+    days: int
+    warning: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What relies on a trusted certificate, as far as it is known. sentence: for a person; by: "" for nothing."""
+    """What relies on a trusted certificate, as far as it is known. by: "" for nothing; sentence: for a person."""
 
     by: str
     sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A trusted certificate, what relies on it, and when it ends."""
+
+    certificate: Trusted
+    use: Use
+    term: Term
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +57,25 @@ class Own:
     port: int
     seen_at: datetime
     description: Description
+    term: Term
 
 
-def warning(not_after: datetime, now: datetime) -> int | None:
-    """The smallest of WARNING_DAYS that a certificate's end is within, 0 once it has ended, None while it is far."""
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """A certificate that ends soon or has ended. about: whose it is, the start of a sentence; sha256: of a trusted
+    one, None for the mail server's own; in_use: whether mail fails without it, as far as it is known."""
+
+    about: str
+    term: Term
+    sha256: str | None
+    in_use: bool
+
+
+def term(not_after: datetime, now: datetime) -> Term:
+    """How far away a certificate's end is; both aware."""
     left = not_after - now
-    if left <= timedelta(0):
-        return 0
-    return min((days for days in WARNING_DAYS if left <= timedelta(days=days)), default=None)
-
-
-def days_left(not_after: datetime, now: datetime) -> int:
-    """Whole days until the end, rounded up; 0 or less once it has come."""
-    return math.ceil((not_after - now) / timedelta(days=1))
+    warning = min((days for days in WARNING_DAYS if left <= timedelta(days=days)), default=None)
+    return Term(not_after, math.ceil(left / timedelta(days=1)), 0 if left <= timedelta(0) else warning)
 
 
 def own_certificate(session: Session) -> Own | None:
@@ -71,7 +85,8 @@ def own_certificate(session: Session) -> Own | None:
     certificates = seen.readable(chain.certificates) if chain else []
     if saved is None or chain is None or not certificates:
         return None
-    return Own(saved.server_name, saved.port, chain.seen_at, describe(certificates[0]))
+    about = describe(certificates[0])
+    return Own(saved.server_name, saved.port, chain.seen_at, about, term(about.not_after, session.now()))
 
 
 def use_of(session: Session, certificate: Trusted) -> Use:
@@ -93,29 +108,30 @@ def use_of(session: Session, certificate: Trusted) -> Use:
     return Use("", f"Nothing that is known: {place} presented other certificates on {moment}.")
 
 
+def standings(session: Session) -> list[Standing]:
+    """Every trusted certificate with what relies on it, the first to end in front."""
+    now = session.now()
+    return [
+        Standing(each, use_of(session, each), term(each.description.not_after, now)) for each in store.trusted(session)
+    ]
+
+
 def endings(session: Session) -> list[Ending]:
     """The trusted certificates, and the saved server's own, that end within 30 days or have ended; the first first."""
     now = session.now()
     found = [
         Ending(
             f"The trusted certificate {each.description.label}",
-            each.description.not_after,
-            warning(each.description.not_after, now) or 0,
+            term(each.description.not_after, now),
             each.sha256,
             bool(use_of(session, each).by),
         )
         for each in store.expiring(session, WARNING_DAYS[0])
     ]
     own = own_certificate(session)
-    if own is not None and (near := warning(own.description.not_after, now)) is not None:
-        about = f"The certificate of your mail server {own.server_name}"
-        found.append(Ending(about, own.description.not_after, near, None, in_use=True))
-    return sorted(found, key=lambda each: each.not_after)
-
-
-def uses(session: Session, certificates: Sequence[Trusted]) -> list[tuple[Trusted, Use]]:
-    """Each certificate with what relies on it."""
-    return [(each, use_of(session, each)) for each in certificates]
+    if own is not None and own.term.warning is not None:
+        found.append(Ending(f"The certificate of your mail server {own.server_name}", own.term, None, in_use=True))
+    return sorted(found, key=lambda each: each.term.not_after)
 
 
 def _seen(session: Session, saved: MailSettings | None) -> SeenChain | None:
