@@ -25,7 +25,7 @@ from webapp.mail.transport import Trust
 from webapp.trust import seen
 from webapp.vault.accounts import AccountPassword
 
-Kind = Literal["test", "login", "delivery"]
+Kind = Literal["test", "login", "delivery", "search"]
 
 RUNNING: Final = "running"
 _LIMITS: Final = ((timedelta(minutes=1), 10, "a minute"), (timedelta(hours=1), 60, "an hour"))
@@ -147,7 +147,7 @@ def last_login_check(session: Session) -> MailCheck | None:
 
 
 def refuse_too_many(session: Session, actor: Actor) -> None:
-    """Raise Refused when ``actor`` has made as many tests as a minute or an hour has room for.
+    """Raise Refused when ``actor`` has made as many tests and searches as a minute or an hour has room for.
 
     Counted in the database, so that a restart forgets nothing. The command line is exempt.
     """
@@ -158,7 +158,7 @@ def refuse_too_many(session: Session, actor: Actor) -> None:
         made = session.scalar(
             sa.select(sa.func.count())
             .select_from(MailCheck)
-            .where(MailCheck.kind == "test", MailCheck.by_id == actor.id, MailCheck.at > now - period)
+            .where(MailCheck.kind.in_(("test", "search")), MailCheck.by_id == actor.id, MailCheck.at > now - period)
         )
         if (made or 0) >= limit:
             raise Refused(
@@ -175,6 +175,35 @@ def begin_test(session: Session, actor: Actor, fingerprint: Fingerprint, recipie
     session.add(check)
     session.flush()
     return check.id
+
+
+def begin_search(session: Session, actor: Actor, looked_for: str) -> int:
+    """Note that a search for settings begins: it counts as a test does. Gives the id for end_search(). Raises Refused."""
+    session.get(trail.AuditHead, 1, with_for_update=True)
+    refuse_too_many(session, actor)
+    digest = session.keyring.digest("mail search", looked_for)
+    check = _new(session, "search", Fingerprint(digest, digest, "", 0), actor, "")
+    session.add(check)
+    session.flush()
+    return check.id
+
+
+def end_search(
+    session: Session, actor: Actor, check_id: int, *, looked_for: str, outcome: str, found: list[str]
+) -> None:
+    """Record how a search ended, with its audit line. outcome: "found", "nothing" or "abandoned"."""
+    check = session.get(MailCheck, check_id)
+    if check is not None:
+        check.at, check.outcome = session.now(), "accepted" if outcome == "found" else "failed"
+    trail.record(
+        session,
+        actor,
+        "mail:find",
+        subject="mail-settings",
+        outcome=outcome,
+        looked_for=looked_for[:320],
+        found=found[:12],
+    )
 
 
 def record_check(

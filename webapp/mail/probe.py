@@ -95,7 +95,10 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Negotiated:
-    """What the two sides agreed on, as far as they got. size: the largest message taken, in bytes."""
+    """What the two sides agreed on, as far as they got. size: the largest message taken, in bytes.
+
+    mechanisms: the ways to sign in that the server offers, in its last hello.
+    """
 
     tls_version: str | None = None
     cipher: str | None = None
@@ -103,6 +106,7 @@ class Negotiated:
     size: int | None = None
     smtputf8: bool = False
     pipelining: bool = False
+    mechanisms: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """JSON; null where nothing was agreed."""
@@ -113,6 +117,7 @@ class Negotiated:
             "size": self.size,
             "smtputf8": self.smtputf8,
             "pipelining": self.pipelining,
+            "mechanisms": list(self.mechanisms),
         }
 
 
@@ -318,7 +323,13 @@ class _Run:
         version, cipher = self._connection.cipher or (None, None)
         features = self._connection.features
         self._negotiated = Negotiated(
-            version, cipher, self._connection.mechanism, features.size, features.smtputf8, features.pipelining
+            version,
+            cipher,
+            self._connection.mechanism,
+            features.size,
+            features.smtputf8,
+            features.pipelining,
+            features.mechanisms,
         )
 
     def _explain(self, name: StageName, fault: Fault) -> Diagnosis:
