@@ -9,6 +9,7 @@ from flask import Response, make_response, redirect, render_template, request, u
 from werkzeug.wrappers import Response as BaseResponse
 
 INVALID = 422
+TOO_MANY = 429
 
 
 def is_htmx() -> bool:

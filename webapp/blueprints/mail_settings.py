@@ -12,7 +12,7 @@ from webapp import htmx
 from webapp.access import Access, allow, current_actor, current_user
 from webapp.blueprints import LARGEST_ID, database, trust
 from webapp.db import Session
-from webapp.errors import Invalid, Problem
+from webapp.errors import Invalid, Problem, Refused
 from webapp.forms.mail import MailSettingsForm
 from webapp.mail import checks, settings
 from webapp.mail.address import valid_port, valid_server_name
@@ -48,7 +48,7 @@ def save() -> Response | tuple[str, int]:
             with database().transaction() as session:
                 settings.save(session, current_actor(), form.draft())
         except VersionConflict as conflict:
-            form.version.data = conflict.current.version
+            form.overtake(conflict.current.version)
             return _page(form, conflict=conflict), 409
         except Invalid as error:
             form.blame(error)
@@ -127,6 +127,9 @@ def _test(form: MailSettingsForm, *, done: str = "") -> Response | str | tuple[s
         form.blame(error)
     except InvalidFields as error:
         form.blame_all(error.errors)
+    except Refused as error:
+        form.problem = done + str(error)
+        return _not_tested(form, status=htmx.TOO_MANY)
     else:
         if htmx.wants_stream():
             return FlaskResponse(stream_with_context(_stream(trial)), mimetype="text/event-stream")
@@ -138,10 +141,12 @@ def _test(form: MailSettingsForm, *, done: str = "") -> Response | str | tuple[s
     return _not_tested(form)
 
 
-def _not_tested(form: MailSettingsForm, *, presented: Exhibit | None = None) -> tuple[str, int]:
+def _not_tested(
+    form: MailSettingsForm, *, presented: Exhibit | None = None, status: int = htmx.INVALID
+) -> tuple[str, int]:
     if htmx.is_htmx():
-        return htmx.invalid("mail_settings/_test_invalid.html", form=form, presented=presented)
-    return _page(form, presented=presented), htmx.INVALID
+        return render_template("mail_settings/_test_invalid.html", form=form, presented=presented), status
+    return _page(form, presented=presented), status
 
 
 def _presented_again(form: MailSettingsForm) -> Exhibit | None:

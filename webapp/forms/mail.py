@@ -105,6 +105,10 @@ class MailSettingsForm(Form):
         self.account_id.data = saved.account_id
         self.unencrypted_login_allowed.data = saved.unencrypted_host == saved.server_name
 
+    def overtake(self, version: int) -> None:
+        """Let the next save replace the settings of that version. A field shows what was sent as long as it has it."""
+        self.version.data, self.version.raw_data = version, None
+
     def blame_all(self, errors: dict[str, list[str]]) -> None:
         """Put each of the domain's sentences at its field."""
         for field, sentences in errors.items():
