@@ -9,7 +9,7 @@ from webapp import htmx
 from webapp.access import Access, allow, current_actor
 from webapp.blueprints import LARGEST_ID, database
 from webapp.errors import Conflict, Invalid, NotFound
-from webapp.forms.vault import AccountForm, NewAccountForm, NewPasswordForm
+from webapp.forms.vault import EditAccountForm, NewAccountForm, NewPasswordForm
 from webapp.keyring import Secret
 from webapp.vault import accounts, resources, uses
 from webapp.vault.generator import generate
@@ -55,24 +55,32 @@ def create(resource_id: int) -> Response | tuple[str, int]:
 @allow(Access.SIGNED_IN)
 def show(account_id: int) -> str:
     """One account: who uses it, its password on demand, and the history."""
-    return _show(account_id, AccountForm(formdata=None))
+    return _show(account_id)
 
 
 @bp.post("/accounts/<id:account_id>")
 @allow(Access.SIGNED_IN)
 def update(account_id: int) -> Response | tuple[str, int]:
     """Change user name and notes."""
-    form = AccountForm()
+    form = EditAccountForm()
     if form.validate():
         try:
             with database().transaction() as session:
                 accounts.edit_account(
-                    session, current_actor(), account_id, form.username.data or "", form.notes.data or ""
+                    session,
+                    current_actor(),
+                    account_id,
+                    form.username.data or "",
+                    form.notes.data or "",
+                    version=form.version.data,
                 )
             flash("The changes were saved.")
             return htmx.done("accounts.show", account_id=account_id)
         except Invalid as error:
             form.blame(error)
+        except Conflict as error:
+            form.problem = str(error)
+            return _show(account_id, form), 409
     return _show(account_id, form), htmx.INVALID
 
 
@@ -86,9 +94,7 @@ def delete(account_id: int) -> Response | tuple[str, int]:
             resource_id = account.resource_id
             accounts.delete_account(session, current_actor(), account_id)
     except Conflict as error:
-        form = AccountForm(formdata=None)
-        form.problem = str(error)
-        return _show(account_id, form), 409
+        return _show(account_id, problem=str(error)), 409
     flash("The account was deleted.")
     return htmx.done("resources.show", resource_id=resource_id)
 
@@ -139,14 +145,14 @@ def generated() -> str:
     return render_template("accounts/_generated.html", generated=generate().reveal())
 
 
-def _show(account_id: int, form: AccountForm) -> str:
+def _show(account_id: int, typed: EditAccountForm | None = None, *, problem: str = "") -> str:
     with database().reading() as session:
         account = accounts.get_account(session, current_actor(), account_id)
         history = accounts.history(session, current_actor(), account_id)
         used = uses.uses_of(session, account_id)
         resource = account.resource
-    if not form.is_submitted() or form.problem:
-        form.username.data, form.notes.data = account.username, account.notes
+    form = typed or EditAccountForm(formdata=None, obj=account)
+    form.problem = form.problem or problem
     return render_template(
         "accounts/show.html", account=account, resource=resource, history=history, uses=used, form=form
     )

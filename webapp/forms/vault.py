@@ -34,6 +34,10 @@ class AccountForm(Form):
     notes = _NOTES
 
 
+class EditAccountForm(AccountForm):
+    version = IntegerField(widget=HiddenInput(), default=0)
+
+
 class NewAccountForm(AccountForm):
     password = PasswordField("Password", [InputRequired("Give the account's password, or generate one.")])
 
