@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import sqlalchemy as sa
+from sqlalchemy.engine import make_url
+
 from webapp.errors import CannotStart
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,7 +38,7 @@ class Config:
         instance = Path(environ.get("KEYPOST_INSTANCE") or ROOT / "instance").absolute()
         return cls(
             instance=instance,
-            database_url=_database_url(environ.get("KEYPOST_DATABASE_URL") or f"sqlite:///{instance / 'keypost.db'}"),
+            database_url=_database_url(environ.get("KEYPOST_DATABASE_URL") or _sqlite_url(instance / "keypost.db")),
             master_key_file=Path(environ.get("KEYPOST_MASTER_KEY_FILE") or instance / "master.key").absolute(),
             host=environ.get("KEYPOST_HOST") or "127.0.0.1",
             port=parse_port(environ.get("KEYPOST_PORT") or "8000", "KEYPOST_PORT"),
@@ -49,9 +52,25 @@ def parse_port(text: str, name: str) -> int:
     return int(text)
 
 
+def _sqlite_url(path: Path) -> str:
+    """The address of a file, whatever characters its path holds."""
+    return sa.URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
+
+
 def _database_url(text: str) -> str:
     scheme = text.split(":", 1)[0]
+    try:
+        url = make_url(text)
+    except (sa.exc.ArgumentError, ValueError):
+        raise CannotStart(
+            "KEYPOST_DATABASE_URL is no database's address. "
+            "It looks like sqlite:////folder/keypost.db or postgresql://user:password@host:5432/name."
+        ) from None
     if scheme == "sqlite":
+        if url.database in (None, "", ":memory:"):
+            raise CannotStart(
+                "KEYPOST_DATABASE_URL names no file, so nothing would be kept. Write sqlite:/// and the file's path."
+            )
         return text
     if scheme in ("postgresql", "postgres", "postgresql+psycopg"):
         return "postgresql+psycopg:" + text.split(":", 1)[1]

@@ -12,6 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event, orm
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect, make_url
 from sqlalchemy.types import TypeDecorator
 
@@ -68,6 +69,11 @@ class Session(orm.Session):
         """Run ``action`` once this transaction has committed, and not at all when it rolls back."""
         self._then.append(action)
 
+    def add_unless_there(self, row: type[Base], **values: Any) -> None:
+        """Insert a row unless its key is taken; of two who insert the same key at once, one waits for the other."""
+        insert = sqlite.insert if self.get_bind().dialect.name == "sqlite" else postgresql.insert
+        self.execute(insert(row).values(**values).on_conflict_do_nothing())
+
     def run_after_commit(self) -> None:
         """Run what after_commit() collected; for transaction() alone."""
         actions, self._then = self._then, []
@@ -83,13 +89,16 @@ class Database:
         self.keyring = keyring
         self.clock = clock
         self.engine = make_engine(url)
-        self._readers = self._session_factory(self.engine)
+        self._readers = self._session_factory(self._reading_engine())
         self._writers = self._session_factory(self.engine.execution_options(keypost_writes=True))
 
     def _session_factory(self, engine: sa.Engine) -> orm.sessionmaker[Session]:
-        return orm.sessionmaker(
-            engine, class_=Session, expire_on_commit=False, keyring=self.keyring, clock=self._now
-        )
+        return orm.sessionmaker(engine, class_=Session, expire_on_commit=False, keyring=self.keyring, clock=self._now)
+
+    def _reading_engine(self) -> sa.Engine:
+        if self.is_sqlite:  # A transaction sees one state of its own accord.
+            return self.engine
+        return self.engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
     def _now(self) -> datetime:
         """The clock as it is at the call: tests move it."""

@@ -9,7 +9,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Mapped, mapped_column
 
 from webapp import migrations
@@ -50,15 +50,15 @@ def open_installation(config: Config) -> Installation:
     engine = make_engine(config.database_url)
     try:
         keyring = _keyring(config, _key_check(engine))
-        migrations.upgrade(engine)
-        database = Database(config.database_url, keyring)
-        _sign(database)
-    except (OperationalError, ProgrammingError) as error:
+        migrations.upgrade(engine, first=lambda connection: _sign(connection, keyring))
+        # Somebody else may have been the first at the empty database, with a key of their own.
+        _compare(config, keyring, _key_check(engine))
+    except DatabaseError as error:
         raise CannotStart(_unreachable(config, error)) from None
     finally:
         engine.dispose()
     keep_private(config.database_url)
-    return Installation(config, keyring, database)
+    return Installation(config, keyring, Database(config.database_url, keyring))
 
 
 def _key_check(engine: sa.Engine) -> str | None:
@@ -66,35 +66,38 @@ def _key_check(engine: sa.Engine) -> str | None:
     with engine.connect() as connection:
         if migrations.current_revision(connection) is None:
             return None
-        return connection.scalar(sa.select(InstallationRow.key_check).where(InstallationRow.id == 1))
+        return connection.scalar(sa.select(InstallationRow.key_check).where(InstallationRow.id == 1)) or ""
 
 
 def _keyring(config: Config, key_check: str | None) -> Keyring:
     if key_check is None and not config.master_key_file.exists():
-        return make_key_file(config.master_key_file)
+        make_key_file(config.master_key_file)
     keyring = read_key_file(config.master_key_file)
-    if key_check is not None and keyring.digest("key check") != key_check:
+    if key_check is not None:
+        _compare(config, keyring, key_check)
+    return keyring
+
+
+def _compare(config: Config, keyring: Keyring, key_check: str | None) -> None:
+    if keyring.digest("key check") != key_check:
         raise CannotStart(
             f"The master key {config.master_key_file} is not the one this database was sealed with; nothing was "
             "changed. Put the right key back, or name it with KEYPOST_MASTER_KEY_FILE."
         )
-    return keyring
 
 
-def _sign(database: Database) -> None:
-    with database.transaction() as session:
-        if session.get(InstallationRow, 1) is None:
-            session.add(
-                InstallationRow(
-                    id=1,
-                    identifier=secrets.token_urlsafe(16),
-                    key_check=database.keyring.digest("key check"),
-                    created_at=utc_now(),
-                )
-            )
+def _sign(connection: sa.Connection, keyring: Keyring) -> None:
+    connection.execute(
+        sa.insert(InstallationRow).values(
+            id=1,
+            identifier=secrets.token_urlsafe(16),
+            key_check=keyring.digest("key check"),
+            created_at=utc_now(),
+        )
+    )
 
 
-def _unreachable(config: Config, error: OperationalError | ProgrammingError) -> str:
+def _unreachable(config: Config, error: DatabaseError) -> str:
     url = make_url(config.database_url)
     reason = str(error.orig).strip().splitlines()[0] if error.orig else "no reason given"
     if url.get_backend_name() == "sqlite":

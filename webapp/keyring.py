@@ -6,9 +6,11 @@ The associated data names table, row and field, so that a ciphertext moved elsew
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import os
+import secrets
 import stat
 from pathlib import Path
 from typing import Final
@@ -118,36 +120,54 @@ def _utf8(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def make_key_file(path: Path) -> Keyring:
-    """Write a new random master key, 0600, never over an existing file. Raises CannotStart."""
+def make_key_file(path: Path) -> None:
+    """Write a new random master key, 0600, never over an existing file. Raises CannotStart.
+
+    The name appears once the key is on the disk: a crash leaves no half key, and of two who make one at once the
+    first one's stays.
+    """
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        _write_through(draft, os.urandom(KEY_BYTES).hex().encode() + b"\n")
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+        _sync_folder(path.parent)
     except OSError as error:
         raise CannotStart(
             f"The master key {path} cannot be written ({error.strerror}). "
             "Give the folder to the user that runs Keypost, or name another file with KEYPOST_MASTER_KEY_FILE."
         ) from None
-    master = os.urandom(KEY_BYTES)
-    with os.fdopen(handle, "wb") as file:
-        file.write(master.hex().encode() + b"\n")
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _write_through(path: Path, content: bytes) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    return Keyring(master)
+
+
+def _sync_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def read_key_file(path: Path) -> Keyring:
     """Read the master key. Raises CannotStart when the file is missing, malformed or open to others."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        text, mode = _read_little(handle)
     except OSError as error:
         raise CannotStart(
             f"The master key {path} cannot be read ({error.strerror}). The secrets in this database open with that "
             "key alone: put it back from where you keep its copy, or name it with KEYPOST_MASTER_KEY_FILE."
         ) from None
-    with os.fdopen(handle, "rb") as file:
-        if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
-            raise CannotStart(f"The master key {path} is open to other users. Close it with: chmod 600 {path}")
-        text = file.read(200)
+    if mode & 0o077:
+        raise CannotStart(f"The master key {path} is open to other users. Close it with: chmod 600 {path}")
     try:
         return Keyring(bytes.fromhex(text.decode("ascii")))
     except ValueError:
@@ -155,3 +175,11 @@ def read_key_file(path: Path) -> Keyring:
             f"The master key {path} is damaged: it should be {2 * KEY_BYTES} hexadecimal digits and nothing else. "
             "Put it back from where you keep its copy."
         ) from None
+
+
+def _read_little(handle: int) -> tuple[bytes, int]:
+    """The beginning of a file, more than a key is long, and the file's mode; closes it."""
+    try:
+        return os.read(handle, 200), stat.S_IMODE(os.fstat(handle).st_mode)
+    finally:
+        os.close(handle)

@@ -1,13 +1,14 @@
 """A hash-chained ledger written in the transaction of the act itself.
 
 Each line's hash is an HMAC over its content and the hash before it, with a key derived from the master key: who can
-write to the database alone can neither alter, remove nor reorder a line unseen; only who cuts off the end *and* sets the
-head back to an earlier line leaves a whole, shorter chain. The head row is locked while a line is added, which keeps one
-chain with many writers on both engines.
+write to the database alone can neither alter, remove nor reorder a line unseen; only who cuts off the end *and* sets
+the head back to an earlier line leaves a whole, shorter chain. The head row is locked while a line is added, which
+keeps one chain with many writers on both engines.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import json
 from collections.abc import Iterator, Sequence
@@ -114,20 +115,21 @@ class Verdict:
 def verify(session: Session) -> Verdict:
     """Walk the whole chain and compare every hash."""
     key, previous, expected = _key(session), GENESIS, 1
-    for line in _lines(session):
-        if line.id != expected:
-            return Verdict(expected - 1, expected, f"line {expected} is missing")
-        if not hmac.compare_digest(line.hash, _hash(key, previous, line)):
-            return Verdict(expected - 1, line.id, f"line {line.id} was altered, or one before it was exchanged")
-        previous, expected = line.hash, expected + 1
+    with contextlib.closing(_lines(session)) as lines:
+        for line in lines:
+            if line.id != expected:
+                return Verdict(expected - 1, expected, f"line {expected} is missing")
+            if not hmac.compare_digest(line.hash, _hash(key, previous, line)):
+                return Verdict(expected - 1, line.id, f"line {line.id} was altered, or one before it was exchanged")
+            previous, expected = line.hash, expected + 1
     head = session.get(AuditHead, 1, populate_existing=True)
     if (head.line_id, head.hash) != (expected - 1, previous) if head is not None else expected > 1:
         return Verdict(expected - 1, expected, f"the lines after {expected - 1} are missing")
     return Verdict(expected - 1)
 
 
-def _lines(session: Session) -> Iterator[AuditLine]:
-    yield from session.scalars(
+def _lines(session: Session) -> sa.ScalarResult[AuditLine]:
+    return session.scalars(
         sa.select(AuditLine).order_by(AuditLine.id).execution_options(yield_per=1000, populate_existing=True)
     )
 

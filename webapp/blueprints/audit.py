@@ -15,7 +15,7 @@ bp = Blueprint("audit", __name__, url_prefix="/admin/audit")
 @allow(Access.AUDITOR)
 def index() -> str:
     """The latest lines, or those before a given one."""
-    before = request.args.get("before", type=int)
+    before = max(1, min(request.args.get("before", LARGEST_ID, type=int), LARGEST_ID))
     with database().reading() as session:
-        lines = trail.latest(session, before=min(before, LARGEST_ID) if before else None)
+        lines = trail.latest(session, before=before)
     return render_template("audit/index.html", lines=lines)

@@ -55,20 +55,19 @@ def sign_in(database: Database, email: str, password: Secret, source: str) -> tu
     """Check the password and begin a session; gives its token. Raises Invalid with one text for every reason.
 
     The hash is compared outside any transaction: it takes a tenth of a second, and writers must not wait for it.
+    An attempt counts as failed from before the comparison until it has succeeded, so that many at once gain nothing.
     """
     key = _failure_key(email, source)
-    with database.reading() as session:
-        _refuse_too_soon(session, key)
+    with database.transaction() as session:
+        _count_attempt(session, key)
         user = find_user(session, email)
     good = passwords.verify_password(user.password_hash if user and user.active else None, password)
     with database.transaction() as session:
-        if not good or user is None:
-            _count_failure(session, key)
-            stranger = Actor(None, email[:320] or "nobody", source, Role.PASSWORD_USER)
-            trail.record(session, stranger, "session:sign-in", outcome="refused")
-        else:
+        if good and user is not None and _is_unchanged(session, user):
             session.execute(sa.delete(SignInFailure).where(SignInFailure.key == key))
             return begin_session(session, user, source), user
+        stranger = Actor(None, email[:320] or "nobody", source, Role.PASSWORD_USER)
+        trail.record(session, stranger, "session:sign-in", outcome="refused")
     raise Invalid("This e-mail address and password do not match. Check both and try again.")
 
 
@@ -122,9 +121,14 @@ def forget_old(session: Session) -> None:
     session.execute(sa.delete(SignInFailure).where(SignInFailure.last_at < now - timedelta(hours=1)))
 
 
-def _refuse_too_soon(session: Session, key: str) -> None:
-    failure = session.get(SignInFailure, key)
-    if failure is None or failure.count < _FAILURES_BEFORE_WAIT:
+def _is_unchanged(session: Session, user: User) -> bool:
+    """Whether the user is still what they were when the comparison of the password began."""
+    now = session.get(User, user.id)
+    return now is not None and now.active and now.password_hash == user.password_hash
+
+
+def _refuse_too_soon(session: Session, failure: SignInFailure) -> None:
+    if failure.count < _FAILURES_BEFORE_WAIT:
         return
     wait = min(timedelta(seconds=2 ** min(failure.count - _FAILURES_BEFORE_WAIT, 9)), _LONGEST_WAIT)
     left = failure.last_at + wait - session.now()
@@ -135,13 +139,12 @@ def _refuse_too_soon(session: Session, key: str) -> None:
         )
 
 
-def _count_failure(session: Session, key: str) -> None:
-    failure = session.get(SignInFailure, key, with_for_update=True)
-    if failure is None:
-        session.add(SignInFailure(key=key, count=1, last_at=session.now()))
-    else:
-        failure.count += 1
-        failure.last_at = session.now()
+def _count_attempt(session: Session, key: str) -> None:
+    session.add_unless_there(SignInFailure, key=key, count=0, last_at=session.now())
+    failure = session.get_one(SignInFailure, key, with_for_update=True)
+    _refuse_too_soon(session, failure)
+    failure.count += 1
+    failure.last_at = session.now()
 
 
 def _failure_key(email: str, source: str) -> str:

@@ -37,7 +37,9 @@ def offer_setup(database: Database) -> str | None:
         if count_users(session):
             return None
         token = secrets.token_urlsafe(32)
-        session.merge(SetupToken(id=1, token_hash=_hash(token), made_at=session.now()))
+        fresh = {"token_hash": _hash(token), "made_at": session.now()}
+        session.add_unless_there(SetupToken, id=1, **fresh)
+        session.execute(sa.update(SetupToken).where(SetupToken.id == 1).values(**fresh))
         return token
 
 

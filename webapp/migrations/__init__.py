@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -21,8 +22,11 @@ def current_revision(connection: sa.Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
 
 
-def upgrade(engine: sa.Engine) -> None:
-    """Bring the database to this program's version, in one transaction. Raises CannotStart for a newer one."""
+def upgrade(engine: sa.Engine, *, first: Callable[[sa.Connection], None]) -> None:
+    """Bring the database to this program's version, in one transaction. Raises CannotStart for a newer one.
+
+    ``first`` runs in that transaction when the database was empty.
+    """
     config = alembic_config()
     script = ScriptDirectory.from_config(config)
     with engine.execution_options(keypost_writes=True).begin() as connection:
@@ -38,6 +42,8 @@ def upgrade(engine: sa.Engine) -> None:
             )
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        if revision is None:
+            first(connection)
 
 
 def alembic_config() -> AlembicConfig:

@@ -1,0 +1,180 @@
+"""transaction() commits all or nothing, on both engines alike."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError, OperationalError
+
+from webapp.db import BUSY_TIMEOUT_SECONDS, Database
+from webapp.identity.sessions import SignInFailure
+
+AT = datetime(2026, 3, 29, 1, 30, 0, 123456, tzinfo=UTC)
+
+
+def _row(key: str = "k", at: datetime = AT) -> SignInFailure:
+    return SignInFailure(key=key, count=1, last_at=at)
+
+
+def _count(database: Database) -> int:
+    with database.reading() as session:
+        return session.scalar(sa.select(sa.func.count()).select_from(SignInFailure)) or 0
+
+
+def test_a_block_that_ends_is_committed(database: Database) -> None:
+    with database.transaction() as session:
+        session.add(_row())
+    assert _count(database) == 1
+
+
+def test_a_block_that_fails_leaves_nothing(database: Database) -> None:
+    def fail() -> None:
+        with database.transaction() as session:
+            session.add(_row())
+            session.flush()
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        fail()
+    assert _count(database) == 0
+
+
+def test_reading_never_writes(database: Database) -> None:
+    with database.reading() as session:
+        session.add(_row())
+    assert _count(database) == 0
+
+
+def test_what_waits_for_the_commit_runs_after_it(database: Database) -> None:
+    seen: list[int] = []
+    with database.transaction() as session:
+        session.add(_row())
+        session.after_commit(lambda: seen.append(_count(database)))
+        assert seen == []
+    assert seen == [1]
+
+
+def test_what_waits_for_the_commit_never_runs_without_it(database: Database) -> None:
+    seen: list[str] = []
+
+    def fail() -> None:
+        with database.transaction() as session:
+            session.after_commit(lambda: seen.append("ran"))
+            session.add_all([_row(), _row()])
+
+    with pytest.raises(IntegrityError):
+        fail()
+    assert seen == []
+
+
+def test_an_instant_comes_back_as_the_same_instant_in_utc(database: Database) -> None:
+    with database.transaction() as session:
+        session.add(_row(at=AT.astimezone(timezone(timedelta(hours=2)))))
+    with database.reading() as session:
+        read = session.get_one(SignInFailure, "k").last_at
+    assert read == AT
+    assert read.tzinfo is UTC
+
+
+def test_the_clock_can_be_moved(database: Database) -> None:
+    database.clock = lambda: AT
+    with database.reading() as session:
+        assert session.now() == AT
+
+
+def test_a_reader_sees_one_state_to_its_end(database: Database) -> None:
+    with database.reading() as session:
+        assert session.scalar(sa.select(sa.func.count()).select_from(SignInFailure)) == 0
+        with database.transaction() as writer:
+            writer.add(_row())
+        assert session.scalar(sa.select(sa.func.count()).select_from(SignInFailure)) == 0
+
+
+def test_a_row_is_added_unless_it_is_there(database: Database) -> None:
+    with database.transaction() as session:
+        for count in (1, 2):
+            session.add_unless_there(SignInFailure, key="k", count=count, last_at=AT)
+    with database.reading() as session:
+        assert session.get_one(SignInFailure, "k").count == 1
+
+
+def test_writers_who_read_first_wait_for_each_other(database: Database) -> None:
+    """Each adds one to what it has read; none is lost, and none fails because another was faster."""
+    with database.transaction() as session:
+        session.add(_row())
+
+    def add() -> None:
+        for _ in range(10):
+            with database.transaction() as session:
+                session.get_one(SignInFailure, "k", with_for_update=True).count += 1
+
+    writers = [threading.Thread(target=add) for _ in range(4)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    with database.reading() as session:
+        assert session.get_one(SignInFailure, "k").count == 41
+
+
+def test_a_failing_statement_does_not_tell_its_parameters(database: Database) -> None:
+    def collide() -> None:
+        with database.transaction() as session:
+            for _ in range(2):
+                values = {"key": "hunter2", "count": 1, "last_at": AT}
+                session.execute(sa.insert(SignInFailure).values(**values))
+
+    with pytest.raises(IntegrityError) as failed:
+        collide()
+    assert "hunter2" not in str(failed.value).replace("Key (key)=(hunter2)", "")
+
+
+@pytest.fixture
+def sqlite(database: Database) -> Database:
+    if not database.is_sqlite:
+        pytest.skip("about SQLite alone")
+    return database
+
+
+def test_sqlite_loses_nothing_that_was_acknowledged(sqlite: Database) -> None:
+    expected = {
+        "journal_mode": "wal",
+        "synchronous": 2,
+        "foreign_keys": 1,
+        "secure_delete": 1,
+        "busy_timeout": BUSY_TIMEOUT_SECONDS * 1000,
+    }
+    with sqlite.engine.connect() as connection:
+        found = {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in expected}
+    assert found == expected
+
+
+def test_what_is_deleted_is_wiped_from_the_sqlite_file(sqlite: Database) -> None:
+    with sqlite.transaction() as session:
+        session.add(_row("canary-in-the-coal-mine"))
+    with sqlite.transaction() as session:
+        session.execute(sa.delete(SignInFailure))
+    with sqlite.engine.connect() as connection:
+        connection.exec_driver_sql("ROLLBACK")
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.exec_driver_sql("BEGIN")
+    assert sqlite.url.database is not None
+    with open(sqlite.url.database, "rb") as file:
+        assert b"canary-in-the-coal-mine" not in file.read()
+
+
+def test_a_writer_who_waits_too_long_is_told(sqlite: Database) -> None:
+    sa.event.listen(sqlite.engine, "connect", lambda connection, _record: connection.execute("PRAGMA busy_timeout=1"))
+
+    def write() -> None:
+        with sqlite.transaction() as session:
+            session.add(_row())
+
+    with sqlite.transaction() as session:
+        session.add(_row("other"))
+        session.flush()
+        with pytest.raises(OperationalError, match="locked"):
+            write()
