@@ -13,9 +13,10 @@ from webapp.access import Access, allow, current_actor, current_user
 from webapp.blueprints import LARGEST_ID, database, trust
 from webapp.db import Session
 from webapp.errors import Invalid, Problem, Refused
-from webapp.forms.mail import MailSettingsForm
-from webapp.mail import checks, settings
+from webapp.forms.mail import ConfirmationForm, MailSettingsForm
+from webapp.mail import checks, confirmation, settings
 from webapp.mail.address import valid_port, valid_server_name
+from webapp.mail.checks import MailCheck
 from webapp.mail.exhibit import Exhibit
 from webapp.mail.probe import Result, Stage
 from webapp.mail.settings import InvalidFields, VersionConflict
@@ -35,7 +36,7 @@ def show() -> str:
     with database().reading() as session:
         form.show(settings.current(session))
     form.test_recipient.data = current_user().email
-    return _page(form)
+    return page(form)
 
 
 @bp.post("")
@@ -49,7 +50,7 @@ def save() -> Response | tuple[str, int]:
                 settings.save(session, current_actor(), form.draft())
         except VersionConflict as conflict:
             form.overtake(conflict.current.version)
-            return _page(form, conflict=conflict), 409
+            return page(form, conflict=conflict), 409
         except Invalid as error:
             form.blame(error)
         except InvalidFields as error:
@@ -58,7 +59,7 @@ def save() -> Response | tuple[str, int]:
             if not htmx.is_htmx():
                 flash("The mail server settings were saved.")
             return htmx.done("admin.index", event="mail-settings-saved", say="The mail server settings were saved.")
-    return _page(form), htmx.INVALID
+    return page(form), htmx.INVALID
 
 
 @bp.post("/form")
@@ -67,7 +68,7 @@ def redraw() -> str:
     """The form again, with what was typed: how the choices work where no script runs. Nothing is saved."""
     form = MailSettingsForm()
     form.fill(request.form.get("fill", ""))
-    return _page(form)
+    return page(form)
 
 
 @bp.get("/_auth-section")
@@ -136,7 +137,7 @@ def _test(form: MailSettingsForm, *, done: str = "") -> Response | str | tuple[s
         result = _last(trial)
         if htmx.is_htmx():
             return _result(trial, result.stages, result)
-        return _page(form, trial=trial, result=result)
+        return page(form, trial=trial, result=result)
     form.problem = done + form.problem
     return _not_tested(form)
 
@@ -146,7 +147,7 @@ def _not_tested(
 ) -> tuple[str, int]:
     if htmx.is_htmx():
         return render_template("mail_settings/_test_invalid.html", form=form, presented=presented), status
-    return _page(form, presented=presented), status
+    return page(form, presented=presented), status
 
 
 def _presented_again(form: MailSettingsForm) -> Exhibit | None:
@@ -187,16 +188,16 @@ def _last(trial: Trial) -> Result:
 def _stream(trial: Trial) -> Iterator[str]:
     """The result's fragment as an event each time a stage ends."""
     stages: list[Stage] = []
-    yield _event(_result(trial, stages, None))
+    yield event(_result(trial, stages, None))
     for happened in trial.run():
         if isinstance(happened, Stage):
             stages.append(happened)
-            yield _event(_result(trial, stages, None))
+            yield event(_result(trial, stages, None))
         else:
-            yield _event(_result(trial, happened.stages, happened))
+            yield event(_result(trial, happened.stages, happened))
 
 
-def _event(html: str) -> str:
+def event(html: str) -> str:
     return "".join(f"data: {line}\n" for line in html.splitlines()) + "\n"
 
 
@@ -207,13 +208,20 @@ def _result(trial: Trial, stages: object, result: Result | None) -> str:
     )
 
 
-def _page(
+def redrawn(given: ConfirmationForm, confirmed: MailCheck | None) -> str:
+    """The form with what was typed, and how the confirmation of a test mail went."""
+    return page(MailSettingsForm(), given=given, confirmed=confirmed)
+
+
+def page(
     form: MailSettingsForm,
     *,
     conflict: VersionConflict | None = None,
     trial: Trial | None = None,
     result: Result | None = None,
     presented: Exhibit | None = None,
+    given: ConfirmationForm | None = None,
+    confirmed: MailCheck | None = None,
 ) -> str:
     if trial is not None:
         presented = _presented(trial, result)
@@ -227,6 +235,9 @@ def _page(
             result=result,
             stages=result.stages if result else (),
             presented=presented,
+            confirmation=given,
+            confirmed=confirmed,
+            waiting=confirmation.waiting(session),
             verification=checks.verification(session, saved) if saved else None,
             login_check=checks.last_login_check(session) if saved else None,
             **_auth_context(session, form),

@@ -116,6 +116,10 @@ class MailSettingsForm(Form):
                 self.blame(Invalid(sentence, field))
 
 
+class ConfirmationForm(Form):
+    confirmation_code = StringField("Code from the test mail", _SHORT, filters=[stripped])
+
+
 def remedy_in_words(remedy: dict[str, str]) -> str:
     """What a remedy's button says it will do."""
     parts = []

@@ -38,6 +38,8 @@ class MailCheck(Base):
 
     place: the fingerprint without the secret. account_id, password_version: of the bound account that signed in.
     claim: set on automatic login checks, unique per password version, so that only one process makes each.
+    confirmation_digest, confirmation_until: of the code in a test's mail, see confirmation.py; confirmed_at,
+    confirmed_by_name: when and by whom that code came back, which proves that the mail arrived.
     """
 
     __tablename__ = "mail_checks"
@@ -57,6 +59,10 @@ class MailCheck(Base):
     code: Mapped[str] = mapped_column(sa.String(60))
     stage: Mapped[str] = mapped_column(sa.String(20))
     reply: Mapped[str] = mapped_column(sa.Text)
+    confirmation_digest: Mapped[str | None] = mapped_column(sa.String(64))
+    confirmation_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    confirmed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    confirmed_by_name: Mapped[str | None] = mapped_column(sa.String(320))
 
     @property
     def accepted(self) -> bool:
@@ -83,7 +89,8 @@ class Fingerprint:
 class Verification:
     """Whether exactly these settings and this password are proved to work.
 
-    at, by, kind: of the check that proves it. reason: why not, as the end of "Not verified: …".
+    at, by, kind: of the check that proves it. reason: why not, as the end of "Not verified: …". arrived_at,
+    arrived_by: when and by whom the code of a test mail was given, when one was: more than the server's word.
     """
 
     verified: bool
@@ -91,6 +98,8 @@ class Verification:
     by: str = ""
     reason: str = ""
     kind: str = ""
+    arrived_at: datetime | None = None
+    arrived_by: str = ""
 
 
 def fingerprint_of(session: Session, target: Target) -> Fingerprint:
@@ -138,7 +147,15 @@ def verification(session: Session, settings: MailSettings | None = None) -> Veri
     if sent is None:
         reason = f"the sign-in was accepted on {_moment(last.at)}, but no message has been sent with these settings."
         return Verification(False, last.at, last.by_name, reason, last.kind)
-    return Verification(True, last.at, last.by_name, kind=last.kind)
+    arrived = _newest(session, MailCheck.fingerprint == about.exact, MailCheck.confirmed_at.is_not(None))
+    return Verification(
+        True,
+        last.at,
+        last.by_name,
+        kind=last.kind,
+        arrived_at=arrived.confirmed_at if arrived else None,
+        arrived_by=(arrived.confirmed_by_name or "") if arrived else "",
+    )
 
 
 def last_login_check(session: Session) -> MailCheck | None:
@@ -178,7 +195,7 @@ def begin_test(session: Session, actor: Actor, fingerprint: Fingerprint, recipie
 
 
 def begin_search(session: Session, actor: Actor, looked_for: str) -> int:
-    """Note that a search for settings begins: it counts as a test does. Gives the id for end_search(). Raises Refused."""
+    """Note that a search for settings begins: it counts as a test. Gives the id for end_search(). Raises Refused."""
     session.get(trail.AuditHead, 1, with_for_update=True)
     refuse_too_many(session, actor)
     digest = session.keyring.digest("mail search", looked_for)

@@ -164,12 +164,29 @@ class Target:
     password_version: int | None = None
     unencrypted_login_allowed: bool = False
 
-    def attempt(self, recipient: str | None, *, timeout: float = 15.0) -> Attempt:
-        """A test message to ``recipient``; without one it ends after MAIL FROM. Raises Invalid for test_recipient."""
+    def attempt(
+        self,
+        recipient: str | None,
+        *,
+        code: str | None = None,
+        confirmation_url: str | None = None,
+        timeout: float = 15.0,
+    ) -> Attempt:
+        """A test message to ``recipient``; without one it ends after MAIL FROM. Raises Invalid for test_recipient.
+
+        code, confirmation_url: let the reader of the message confirm that it arrived.
+        """
         message = None
         if recipient is not None:
             recipient = valid_address(recipient, field="test_recipient")
-            message = compose_test(self.sender_address, self.sender_name, recipient, self.access_url)
+            message = compose_test(
+                self.sender_address,
+                self.sender_name,
+                recipient,
+                self.access_url,
+                code=code,
+                confirmation_url=confirmation_url,
+            )
         return Attempt(
             server=self.server,
             login=self.login,

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from webapp.actor import Actor
 from webapp.audit import trail
 from webapp.db import Database
-from webapp.mail import checks, settings
+from webapp.keyring import Secret
+from webapp.mail import checks, confirmation, settings
 from webapp.mail.checks import Fingerprint
 from webapp.mail.probe import Result, Stage, probe
 from webapp.mail.settings import Draft, Target
@@ -17,7 +18,7 @@ from webapp.mail.transport import Trust
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A test that may run: what is tried, as whom, and where its outcome will be recorded."""
+    """A test that may run: what is tried, as whom, where its outcome will be recorded, and its mail's code."""
 
     database: Database
     trust: Trust
@@ -26,6 +27,7 @@ class Trial:
     fingerprint: Fingerprint
     recipient: str
     check_id: int
+    code: Secret
 
     @property
     def username(self) -> str:
@@ -35,8 +37,13 @@ class Trial:
     def run(self) -> Iterator[Stage | Result]:
         """Yields each Stage as it ends, last the Result, which is recorded before it is shown."""
         recorded = False
+        attempt = self.target.attempt(
+            self.recipient,
+            code=self.code.reveal(),
+            confirmation_url=confirmation.url(self.target.access_url, self.code),
+        )
         try:
-            for happened in probe(self.target.attempt(self.recipient), self.trust):
+            for happened in probe(attempt, self.trust):
                 if isinstance(happened, Result):
                     self._record(happened)
                     recorded = True
@@ -82,4 +89,5 @@ def prepare_trial(database: Database, trust: Trust, actor: Actor, draft: Draft, 
         target = settings.target_for(session, actor, draft)
         fingerprint = checks.fingerprint_of(session, target)
         check_id = checks.begin_test(session, actor, fingerprint, recipient)
-    return Trial(database, trust, actor, target, fingerprint, recipient, check_id)
+        code = confirmation.expect(session, check_id)
+    return Trial(database, trust, actor, target, fingerprint, recipient, check_id, code)

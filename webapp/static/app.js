@@ -101,6 +101,14 @@
     $(button.dataset.press)?.click();
   });
 
+  /* Enter in a field that belongs to another button than Save presses that one */
+  document.addEventListener("keydown", (event) => {
+    const button = event.key === "Enter" && event.target.dataset?.enter;
+    if (!button) return;
+    event.preventDefault();
+    $(button)?.click();
+  });
+
   /* Secrets ----------------------------------------------------------- */
   const hide = (place) => {
     place.replaceChildren();

@@ -59,6 +59,10 @@ def upgrade() -> None:
         sa.Column("code", sa.String(length=60), nullable=False),
         sa.Column("stage", sa.String(length=20), nullable=False),
         sa.Column("reply", sa.Text(), nullable=False),
+        sa.Column("confirmation_digest", sa.String(length=64)),
+        sa.Column("confirmation_until", sa.DateTime()),
+        sa.Column("confirmed_at", sa.DateTime()),
+        sa.Column("confirmed_by_name", sa.String(length=320)),
         sa.PrimaryKeyConstraint("id", name="pk_mail_checks"),
         sa.UniqueConstraint("claim", name="uq_mail_checks_claim"),
     )
