@@ -18,15 +18,19 @@ from webapp.blueprints import (
     certificates,
     health,
     mail_confirmation,
+    mail_discovery,
     mail_settings,
     profile,
     resources,
     session,
     setup,
     users,
+    welcome,
 )
 from webapp.forms.mail import remedy_in_words
 from webapp.installation import Installation
+from webapp.mail.discovery import fields_of
+from webapp.mail.presets import presets
 from webapp.trust.store import TrustStore
 
 MAX_BODY_BYTES = 1024 * 1024
@@ -38,6 +42,7 @@ POLICY = (
 
 
 _NOUNS = (
+    mail_discovery,
     setup,
     session,
     profile,
@@ -48,6 +53,7 @@ _NOUNS = (
     mail_confirmation,
     certificates,
     users,
+    welcome,
     audit,
     health,
 )
@@ -80,6 +86,8 @@ def create_app(installation: Installation) -> Flask:
     app.extensions["trust"] = TrustStore(installation.database)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.filters["remedy"] = remedy_in_words
+    app.jinja_env.filters["fill"] = fields_of
+    app.jinja_env.globals["presets"] = presets
     app.before_request(refusals.refuse_malformed)
     CSRFProtect(app)
     app.url_map.converters["id"] = IdConverter

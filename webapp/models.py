@@ -2,13 +2,13 @@
 
 from webapp.audit import trail
 from webapp.db import Base
-from webapp.identity import sessions, setup, users
+from webapp.identity import links, sessions, setup, users
 from webapp.installation import InstallationRow
 from webapp.mail import checks, settings
 from webapp.trust import seen, store
 from webapp.vault import accounts, resources
 
-__all__ = ["InstallationRow", "accounts", "checks", "metadata", "resources", "sessions", "settings", "setup"]
+__all__ = ["InstallationRow", "accounts", "checks", "links", "metadata", "resources", "sessions", "settings", "setup"]
 __all__ += ["seen", "store", "trail", "users"]
 
 metadata = Base.metadata

@@ -8,8 +8,12 @@ import click
 
 from webapp.actor import Role, command_line
 from webapp.cli.options import as_json, password_stdin, read_password
+from webapp.db import Session
+from webapp.identity.links import make_link
 from webapp.identity.users import User, add_user, users_by_name
 from webapp.installation import Installation
+from webapp.keyring import Secret
+from webapp.mail import settings
 
 
 @click.group()
@@ -36,13 +40,19 @@ def add(installation: Installation, *, email: str, name: str, role: Role, passwo
     password = read_password() if password_stdin else None
     with installation.database.transaction() as session:
         user = add_user(session, command_line(), email=email, name=name, role=role, password=password)
-    click.echo(json.dumps(_as_dict(user)) if as_json else f"{user.name} <{user.email}> was added as {role.label}.")
-    if password is None:
-        click.echo(
-            "There is no password yet, so this person cannot sign in until one is set. "
-            "Give it at once next time with --password-stdin.",
-            err=True,
-        )
+        link = None if password_stdin else _link(session, installation, make_link(session, command_line(), user))
+    if as_json:
+        click.echo(json.dumps(_as_dict(user) | {"link": link}))
+        return
+    click.echo(f"{user.name} <{user.email}> was added as {role.label}.")
+    if link is not None:
+        click.echo(f"Hand over this link, with which the password is set once, within three days: {link}")
+
+
+def _link(session: Session, installation: Installation, token: Secret) -> str:
+    saved, config = settings.current(session), installation.config
+    base = saved.access_url if saved else f"http://{config.host}:{config.port}"
+    return f"{base}/welcome?token={token.reveal()}"
 
 
 @group.command("list")

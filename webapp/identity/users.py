@@ -12,7 +12,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from webapp.actor import Actor, Role
 from webapp.audit import trail
 from webapp.db import Base, Session, UtcDateTime
-from webapp.errors import Invalid, NotFound
+from webapp.errors import Conflict, Invalid, NotFound
 from webapp.identity import passwords
 from webapp.keyring import Secret
 
@@ -111,3 +111,36 @@ def set_password(session: Session, actor: Actor, user: User, password: Secret) -
     passwords.check_new(password)
     user.password_hash = passwords.hash_password(password)
     trail.record(session, actor, "user:set-password", subject=f"user:{user.id}")
+
+
+def edit_user(session: Session, actor: Actor, user_id: int, *, name: str, role: Role, active: bool) -> User:
+    """Change a user's name and role, or disable and enable them.
+
+    Raises NotFound, Invalid with the field at fault, and Conflict for the last administrator.
+    """
+    user = get_user(session, user_id)
+    name = check_name(name)
+    if role is not Role.ADMINISTRATOR or not active:
+        _refuse_last_administrator(session, user)
+    changed = [
+        field
+        for field, old, new in (("name", user.name, name), ("role", user.role, role), ("active", user.active, active))
+        if old != new
+    ]
+    if changed:
+        user.name, user.role, user.active = name, role.value, active
+        trail.record(
+            session, actor, "user:edit", subject=f"user:{user.id}", changed=changed, role=role.value, active=active
+        )
+    return user
+
+
+def _refuse_last_administrator(session: Session, user: User) -> None:
+    """Hold all administrators still, so that two cannot demote each other at the same moment."""
+    administrators = session.scalars(
+        sa.select(User.id).where(User.role == Role.ADMINISTRATOR.value, User.active).order_by(User.id).with_for_update()
+    ).all()
+    if list(administrators) == [user.id]:
+        raise Conflict(
+            f"{user.name} is the only administrator, and somebody must be. Make another user an administrator first."
+        )

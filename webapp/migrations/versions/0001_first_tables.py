@@ -140,6 +140,15 @@ def upgrade() -> None:
     )
     op.create_index("ix_resources_owner_id", "resources", ["owner_id"])
     op.create_table(
+        "one_time_links",
+        sa.Column("user_id", sa.Integer(), nullable=False),
+        sa.Column("token_hash", sa.String(length=64), nullable=False),
+        sa.Column("made_at", sa.DateTime(), nullable=False),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_one_time_links_user_id", ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("user_id", name="pk_one_time_links"),
+        sa.UniqueConstraint("token_hash", name="uq_one_time_links_token_hash"),
+    )
+    op.create_table(
         "sign_ins",
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("token_hash", sa.String(length=64), nullable=False),
