@@ -42,7 +42,6 @@ POLICY = (
 
 
 _NOUNS = (
-    mail_discovery,
     setup,
     session,
     profile,
@@ -50,6 +49,7 @@ _NOUNS = (
     accounts,
     admin,
     mail_settings,
+    mail_discovery,
     mail_confirmation,
     certificates,
     users,

@@ -222,6 +222,7 @@ def page(
     presented: Exhibit | None = None,
     given: ConfirmationForm | None = None,
     confirmed: MailCheck | None = None,
+    **find: object,
 ) -> str:
     if trial is not None:
         presented = _presented(trial, result)
@@ -237,6 +238,7 @@ def page(
             presented=presented,
             confirmation=given,
             confirmed=confirmed,
+            **find,
             waiting=confirmation.waiting(session),
             verification=checks.verification(session, saved) if saved else None,
             login_check=checks.last_login_check(session) if saved else None,

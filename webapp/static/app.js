@@ -70,12 +70,9 @@
   });
 
   /* A known remedy fills in its fields, and may press a button after --- */
-  document.addEventListener("click", (event) => {
-    const button = event.target.closest("button[data-fill]");
-    if (!button?.form || event.defaultPrevented) return;
-    event.preventDefault();
-    for (const [name, value] of new URLSearchParams(button.dataset.fill)) {
-      const found = button.form.elements[name];
+  const fill = (form, fields) => {
+    for (const [name, value] of new URLSearchParams(fields)) {
+      const found = form.elements[name];
       const field = found instanceof RadioNodeList ? [...found].find((radio) => radio.value === value) : found;
       if (!field) continue;
       if (field.type === "radio" || field.type === "checkbox") field.checked = true;
@@ -84,7 +81,20 @@
       field.dispatchEvent(new Event("change", { bubbles: true }));
     }
     dirty = true;
+  };
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("button[data-fill]");
+    if (!button?.form || event.defaultPrevented) return;
+    event.preventDefault();
+    fill(button.form, button.dataset.fill);
     $(button.dataset.then ?? "#none")?.click();
+    $(button.dataset.show ?? "#none")?.focus();
+    if (button.dataset.say) say(button.dataset.say);
+  });
+  document.addEventListener("htmx:after:swap", (event) => {
+    const place = event.detail?.ctx?.target;
+    const fields = place instanceof Element && place.closest("form") && $("[data-fill-now]", place)?.dataset.fillNow;
+    if (fields) fill(place.closest("form"), fields);
   });
 
   /* A button that came in an answer presses one of the form's own, once what it asks for is ticked */
@@ -94,8 +104,8 @@
     event.preventDefault();
     const tick = $(button.dataset.ticked ?? "#none");
     if (tick && !tick.checked) {
+      $(button.dataset.unticked ?? "#none")?.removeAttribute("hidden");
       tick.focus();
-      say(`First tick: ${tick.labels[0].textContent}.`);
       return;
     }
     $(button.dataset.press)?.click();
