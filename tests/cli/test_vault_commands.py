@@ -69,11 +69,11 @@ def test_an_added_user_signs_in_with_the_password_of_standard_input(installation
     assert user.role == "password-user"
 
 
-def test_a_user_without_a_password_comes_with_a_note(installation: Installation) -> None:
+def test_a_user_without_a_password_comes_with_a_link(installation: Installation) -> None:
     result = run(
         installation, "users", "add", "--email", "b@example.com", "--name", "B", "--role", "Password Auditor", "--json"
     )
-    assert "cannot sign in until" in result.stderr
+    assert "/welcome?token=" in json.loads(result.stdout)["link"]
     assert printed(result)["has_password"] is False
 
 
