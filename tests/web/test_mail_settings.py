@@ -17,6 +17,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from tests.support.mail_form import PAGE, SECRET, STAGES, TEST, USER, at, chosen, outcome, stages, typed
 from tests.support.mail_server import MailServer
 from tests.support.mail_settings import trust_server
 from tests.support.people import HTMX, Person, add_person, csrf_token
@@ -29,41 +30,7 @@ from webapp.vault import accounts, resources
 from webapp.vault.accounts import Account
 from webapp.vault.resources import ResourceDetails
 
-PAGE, TEST = "/admin/settings/mail", "/admin/settings/mail/test"
-USER, SECRET = "user@example.test", "correct-horse"
 CANARY = "Canary-of-Bob"
-STAGES = ("resolve", "connect", "greeting", "hello", "tls", "authentication", "sender", "recipient", "message")
-MODES = {"never": "never", "starttls": "tls", "ssl": "ssl"}
-
-
-def typed(port: int, security: str = "never", /, **changes: Any) -> dict[str, Any]:
-    """What the form sends when user name and password were typed; a field that is None is left out."""
-    given = {
-        "server_name": "localhost",
-        "port": str(port),
-        "security": security,
-        "sender_address": "keypost@example.test",
-        "sender_name": "",
-        "access_url": "https://keypost.example.test",
-        "requires_authentication": "y",
-        "credential_source": "manual",
-        "username": USER,
-        "password": SECRET,
-        "test_recipient": "ann@example.test",
-        "version": "0",
-        **changes,
-    }
-    return {name: value for name, value in given.items() if value is not None}
-
-
-def chosen(account: Account, port: int, security: str = "never", /, **changes: Any) -> dict[str, Any]:
-    """What the form sends when an account of the vault was chosen."""
-    picked = {"credential_source": "account", "account_id": str(account.id), "username": None, "password": None}
-    return typed(port, security, **{**picked, **changes})
-
-
-def at(server: MailServer, **changes: Any) -> dict[str, Any]:
-    return typed(server.port, MODES[server.security], **changes)
 
 
 def add_account(database: Database, owner: Person, resource: str = "Mail host", password: str = SECRET) -> Account:
@@ -77,17 +44,6 @@ def saved_version(database: Database) -> str:
     with database.reading() as session:
         saved = settings.current(session)
         return str(saved.version if saved else 0)
-
-
-def outcome(text: str) -> tuple[str, str]:
-    """The outcome and the diagnosis that a page or fragment carries."""
-    found = re.search(r'id="_test_result" data-outcome="([^"]*)" data-diagnosis="([^"]*)"', text)
-    assert found, text
-    return found[1], found[2]
-
-
-def stages(text: str) -> dict[str, str]:
-    return dict(re.findall(r'data-stage="([^"]*)" data-outcome="([^"]*)"', text))
 
 
 def error_at(text: str, field: str) -> str:
