@@ -41,14 +41,14 @@ def claim(page: Page, base: str, database: Database) -> None:
 
 
 def fail_a_test(page: Page, base: str, server: ScriptedServer) -> None:
-    page.get_by_label("Server name").fill("localhost")
+    page.get_by_label("Server name", exact=True).fill("localhost")
     page.get_by_role("radio", name="SSL").check()
-    page.get_by_label("Port").fill(str(server.port))
+    page.get_by_label("Port", exact=True).fill(str(server.port))
     page.get_by_label("Sender e-mail address").fill("keypost@example.test")
     page.get_by_label("Access URL").fill(base)
     page.get_by_label("Requires Authentication").uncheck()
     page.get_by_label("Send the test mail to").fill("bob@example.test")
-    page.get_by_role("button", name="Test").click()
+    page.get_by_role("button", name="Test", exact=True).click()
     expect(page.locator("#_test_result")).to_have_attribute("data-diagnosis", "certificate-self-signed", timeout=20_000)
 
 
@@ -69,6 +69,7 @@ def test_a_compared_certificate_is_trusted_and_the_test_passes(
     trust = page.get_by_role("button", name="Trust this certificate")
     trust.click()
     expect(page.get_by_role("checkbox", name="I compared")).to_be_focused()
+    expect(page.get_by_text("Tick this first")).to_be_visible()
     assert trusted(database) == []
     page.get_by_role("checkbox", name="I compared").check()
     trust.click()
