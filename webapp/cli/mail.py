@@ -19,7 +19,7 @@ from webapp.db import Session
 from webapp.errors import Invalid, Problem
 from webapp.installation import Installation
 from webapp.keyring import Secret
-from webapp.mail import checks, settings
+from webapp.mail import checks, explanations, settings
 from webapp.mail.address import valid_server_name
 from webapp.mail.probe import Attempt, Result, Stage, probe
 from webapp.mail.settings import Draft, InvalidFields, MailSettings
@@ -127,6 +127,24 @@ def probe_(installation: Installation, /, as_json: bool, **given: Any) -> None:
         unencrypted_login_allowed=given["allow_unencrypted_login"],
     )
     _finish(_probed(attempt, TrustStore(installation.database), as_json), as_json)
+
+
+@group.command()
+@as_json_option
+@click.option("--markdown", is_flag=True, help="Print the page docs/failures.md.")
+def codes(as_json: bool, markdown: bool) -> None:
+    """List every code that a failure can be given, with its cause and its remedy."""
+    if as_json and markdown:
+        raise click.UsageError("Choose one of --json and --markdown.")
+    if as_json:
+        click.echo(json.dumps({"codes": [row._asdict() for row in explanations.rows()]}, ensure_ascii=False))
+    elif markdown:
+        click.echo(explanations.as_markdown(), nl=False)
+    else:
+        for row in explanations.rows():
+            click.echo(
+                f"{row.code}{f' ({row.case})' if row.case else ''}\n  cause: {row.cause}\n  remedy: {row.remedy}"
+            )
 
 
 def _probed(attempt: Attempt, trust: TrustStore, as_json: bool) -> Result:

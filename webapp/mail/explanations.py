@@ -6,8 +6,10 @@ names, subject, issuer, not_before, not_after, sha256, detail, seconds, stage, o
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 Permanence = Literal["message", "passing", "server"]
 """Whose fault it is, for the outbox: of this message (do not retry), passing (retry), of the server (pause all)."""
@@ -341,3 +343,54 @@ VARIANTS: Final[dict[str, tuple[str, str]]] = {
         "Send less, or have the limit on the mail server raised.",
     ),
 }
+
+PERMANENCES: Final[dict[Permanence, str]] = {
+    "message": "this message",
+    "passing": "passing",
+    "server": "server or settings",
+}
+
+
+class Row(NamedTuple):
+    """A code as the documentation shows it; ``case`` tells the special cases of one code apart."""
+
+    code: str
+    case: str
+    cause: str
+    remedy: str
+    permanence: Permanence
+
+
+def rows() -> Iterator[Row]:
+    """Every code, each followed by its special cases; what a real conversation fills in is left as {placeholders}."""
+    for code, explanation in CODES.items():
+        yield Row(code, "", explanation.cause, explanation.remedy, explanation.permanence)
+        for name, (cause, remedy) in VARIANTS.items():
+            of, _, case = name.partition("/")
+            if of == code:
+                yield Row(code, case, cause, remedy, explanation.permanence)
+
+
+def as_markdown() -> str:
+    """The table of docs/failures.md."""
+    lines = [
+        "# When mail does not go out: every code, its cause and its remedy",
+        "",
+        "The test on the settings page, the login check after a change of the password, `bin/keypost mail test` and",
+        "`bin/keypost mail probe` sort a failure into exactly one of these codes, all in the same way. What stands in",
+        "*italics* is filled in from the conversation; the server's words are shown beside it, with secrets masked.",
+        "",
+        "This page is written by `bin/keypost mail codes --markdown`; do not edit it.",
+        "",
+        "| Code | What happened | What to do | Fault of |",
+        "|---|---|---|---|",
+    ]
+    for row in rows():
+        code = f"`{row.code}`" + (f" ({row.case.replace('-', ' ')})" if row.case else "")
+        cells = (code, _cell(row.cause), _cell(row.remedy), PERMANENCES[row.permanence])
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return re.sub(r"\{(\w+)\}", lambda found: f"*{found[1].replace('_', ' ')}*", text.replace("|", "\\|"))
