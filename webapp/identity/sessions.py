@@ -182,10 +182,13 @@ def end_session(session: Session, actor: Actor, sign_in_id: int) -> None:
 def change_own_password(database: Database, actor: Actor, token: str, *, current: Secret, new: Secret) -> int:
     """Replace the actor's own password and end their other sessions; gives how many ended. Raises Invalid."""
     passwords.check_new(new)
-    with database.reading() as session:
+    key = _failure_key(f"\x1fpassword of user {actor.id}", "any")
+    with database.transaction() as session:
+        _count_attempt(session, key)
         known = get_user(session, actor.id or 0).password_hash
     if not passwords.verify_password(known, current):
         raise Invalid("That is not your current password.", "current")
     with database.transaction() as session:
+        session.execute(sa.delete(SignInFailure).where(SignInFailure.key == key))
         set_password(session, actor, get_user(session, actor.id or 0), new)
         return end_sessions(session, actor.id or 0, except_token=token)

@@ -1,0 +1,63 @@
+"""One's own profile."""
+
+from __future__ import annotations
+
+import re
+
+from flask import Flask
+
+from tests.support.people import PASSWORD, Person, add_person, sign_in
+from webapp.actor import Role
+from webapp.db import Database
+
+NEW = "another quite long password"
+
+
+def test_it_says_who_one_is(alice: Person) -> None:
+    text = alice.get("/profile").text
+    for fact in ("Alice Admin", "alice@example.com", "Administrator"):
+        assert fact in text
+
+
+def test_a_new_password_ends_the_other_sessions(app: Flask, alice: Person) -> None:
+    other = sign_in(app, alice.user)
+    response = alice.post("/profile", {"current": PASSWORD, "password": NEW})
+    assert response.status_code == 303
+    assert "1 other session ended." in alice.get("/profile").text
+    assert other.get("/profile").status_code == 302
+    sign_in(app, alice.user, password=NEW)
+
+
+def test_a_wrong_current_password_is_shown_at_its_field(alice: Person) -> None:
+    response = alice.post("/profile", {"current": "not mine, but long enough", "password": NEW})
+    assert response.status_code == 422
+    assert 'id="current-error"' in response.text
+    assert NEW not in response.text
+    assert "not mine" not in response.text
+
+
+def test_a_short_new_password_is_shown_at_its_field(alice: Person) -> None:
+    response = alice.post("/profile", {"current": PASSWORD, "password": "short"})
+    assert response.status_code == 422
+    assert 'id="password-error"' in response.text
+
+
+def test_one_can_end_a_session_elsewhere(app: Flask, alice: Person) -> None:
+    other = sign_in(app, alice.user)
+    listed = re.findall(r'action="(/profile/sessions/\d+/end)"', alice.get("/profile").text)
+    assert alice.post(listed[0]).status_code == 303
+    assert (alice.get("/profile").status_code, other.get("/profile").status_code) == (200, 302)
+
+
+def test_somebody_elses_session_cannot_be_ended(app: Flask, database: Database, alice: Person) -> None:
+    bob = add_person(app, database, email="bob@example.com", name="Bob", role=Role.ADMINISTRATOR)
+    for number in range(1, 6):
+        if bob.get("/profile").text.count(f"/profile/sessions/{number}/end") == 0:
+            bob.post(f"/profile/sessions/{number}/end")
+    assert alice.get("/profile").status_code == 200
+
+
+def test_the_form_cannot_change_role_or_address(alice: Person) -> None:
+    alice.post("/profile", {"current": PASSWORD, "password": NEW, "role": "password-user", "email": "x@y", "id": "9"})
+    assert alice.get("/admin").status_code == 200
+    assert "alice@example.com" in alice.get("/profile").text
