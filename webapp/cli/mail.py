@@ -20,7 +20,7 @@ from webapp.errors import Invalid, Problem
 from webapp.installation import Installation
 from webapp.keyring import Secret
 from webapp.mail import checks, explanations, settings
-from webapp.mail.address import valid_server_name
+from webapp.mail.address import valid_hello_name, valid_server_name
 from webapp.mail.probe import Attempt, Result, Stage, probe
 from webapp.mail.settings import Draft, InvalidFields, MailSettings
 from webapp.mail.transport import DEFAULT_PORTS, Login, Security, Server
@@ -37,6 +37,7 @@ _OPTIONS: Final = {
     "password": "--password-stdin",
     "account_id": "--account",
     "unencrypted_login_allowed": "--allow-unencrypted-login",
+    "hello_name": "--hello-name",
     "test_recipient": "--to",
 }
 _SECURITY = click.Choice([mode.value for mode in Security], case_sensitive=False)
@@ -70,6 +71,7 @@ def show(installation: Installation, as_json: bool) -> None:
 @password_stdin
 @click.option("--account", type=int, help="Sign in with this account of the vault (its ID).")
 @click.option("--no-authentication", is_flag=True, help="Do not sign in.")
+@click.option("--hello-name", help="Name by which this machine introduces itself; empty leaves it to the system.")
 @_UNENCRYPTED
 @as_json_option
 @click.pass_obj
@@ -110,6 +112,7 @@ def test(installation: Installation, recipient: str, as_json: bool) -> None:
 @click.option(
     "--timeout", type=click.FloatRange(0.5, 300), default=15.0, show_default=True, help="Seconds for the whole probe."
 )
+@click.option("--hello-name", default="", help="Name by which this machine introduces itself.")
 @_UNENCRYPTED
 @as_json_option
 @click.pass_obj
@@ -118,8 +121,10 @@ def probe_(installation: Installation, /, as_json: bool, **given: Any) -> None:
     if bool(given["username"]) != given["password_stdin"]:
         raise click.UsageError("--username and --password-stdin belong together.")
     login = Login(given["username"], read_password()) if given["username"] else None
+    with _in_words():
+        hello_name = valid_hello_name(given["hello_name"])
     attempt = Attempt(
-        server=Server(_spelled(given["server_name"]), given["port"], Security(given["security"])),
+        server=Server(_spelled(given["server_name"]), given["port"], Security(given["security"]), hello_name or None),
         login=login,
         sender=given["sender"],
         recipient=given["recipient"],
@@ -187,6 +192,7 @@ def _changed(saved: MailSettings | None, given: dict[str, Any], password: Secret
         "sender_address": given["sender"],
         "sender_name": given["sender_name"],
         "access_url": given["access_url"],
+        "hello_name": given["hello_name"],
     }
     draft = replace(draft, password=password, **{name: value for name, value in named.items() if value is not None})
     if saved is not None and draft.server_name != saved.server_name:
@@ -244,6 +250,7 @@ def _described(session: Session) -> dict[str, Any] | None:
         "account": binding.label if binding else None,
         "bound_by": binding.bound_by if binding else None,
         "unencrypted_host": saved.unencrypted_host,
+        "hello_name": saved.hello_name or None,
         "version": saved.version,
         "updated_at": saved.updated_at.isoformat(),
         "updated_by": saved.updated_by_name,
@@ -285,6 +292,8 @@ def _lines(shown: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "Username", f"{shown['username']} (its password is stored)"
     if shown["unencrypted_host"]:
         yield "Warning", f"the password is sent to {shown['unencrypted_host']} without encryption"
+    if shown["hello_name"]:
+        yield "Name of this machine", shown["hello_name"]
     proof, login = shown["verification"], shown["login_check"]
     yield "Verified", f"{_when(proof['at'])} by {proof['by']}" if proof["verified"] else f"no: {proof['reason']}"
     if login:

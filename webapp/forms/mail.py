@@ -34,6 +34,9 @@ SOURCE_CHOICES = [
 ]
 _REMEDIED = frozenset({"server_name", "port", "security", "sender_address", "requires_authentication"})
 _LONGEST_REMEDY = 1000
+_SHOWN_AS_SAVED = (
+    "server_name", "security", "sender_address", "sender_name", "access_url", "username", "hello_name", "version",
+)  # fmt: skip
 _SHORT = [Length(max=500, message="That is too long.")]
 
 
@@ -58,6 +61,7 @@ class MailSettingsForm(Form):
     q = SearchField("Find an account", _SHORT, filters=[stripped])
     account_id = SelectField("Account", coerce=_number_or_none, choices=[], validate_choice=False)
     unencrypted_login_allowed = BooleanField("Allow signing in without encryption")
+    hello_name = StringField("Name of this machine", _SHORT, filters=[stripped])
     test_recipient = StringField("Send the test mail to", _SHORT, filters=[stripped])
     version = IntegerField(widget=HiddenInput(), default=0)
 
@@ -77,6 +81,7 @@ class MailSettingsForm(Form):
             password=Secret(self.password.data or ""),
             account_id=self.account_id.data,
             unencrypted_login_allowed=self._consents(),
+            hello_name=self.hello_name.data or "",
             version=self.version.data or 0,
         )
 
@@ -97,7 +102,7 @@ class MailSettingsForm(Form):
             self.security.data, self.port.data = Security.TLS, str(DEFAULT_PORTS[Security.TLS])
             self.requires_authentication.data, self.credential_source.data = True, "account"
             return
-        for name in ("server_name", "security", "sender_address", "sender_name", "access_url", "username", "version"):
+        for name in _SHOWN_AS_SAVED:
             self[name].data = getattr(saved, name) or ""
         self.port.data = str(saved.port)
         self.requires_authentication.data = saved.requires_authentication

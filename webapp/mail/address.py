@@ -90,6 +90,20 @@ def valid_server_name(text: str, *, field: str | None = "server_name") -> str:
     return _host(text.removesuffix("."), field, "The server name")
 
 
+def valid_hello_name(text: str, *, field: str | None = "hello_name") -> str:
+    """Our own name for EHLO (RFC 5321, 4.1.4), as A-labels in lower case; blank leaves it to the system. Raises Invalid."""
+    text = unicodedata.normalize("NFC", text.strip())
+    if not text:
+        return ""
+    if _ip(text) or any(character.isspace() or character in ":/@[]" for character in text):
+        raise Invalid(
+            "Enter the full host name of the machine that runs Keypost, for example keypost.example.com, without an "
+            "address or a port; or leave it empty.",
+            field,
+        )
+    return _host(text.removesuffix("."), field, "The name of this machine")
+
+
 def valid_port(text: str | int, *, field: str | None = "port") -> int:
     """A TCP port. Raises Invalid."""
     digits = str(text).strip()

@@ -106,6 +106,7 @@ def fingerprint_of(session: Session, target: Target) -> Fingerprint:
     """The keyed fingerprint of a target; worthless without the master key."""
     server, login = target.server, target.login
     place = [server.name, str(server.port), server.security.value, target.sender_address, "yes" if login else "no"]
+    place.append(server.hello_name or "")  # a server may turn a stranger's name away, at EHLO or only at RCPT
     if login is not None:
         place += [login.username, f"account {target.account_id}" if target.account_id is not None else "typed"]
     secret = ""

@@ -173,7 +173,7 @@ CODES: Final[dict[str, Explanation]] = {
     ),
     "hello-refused": Explanation(
         "{server} does not accept the name {hello}, by which this machine introduces itself.",
-        "Set Keypost's own host name to a full name that exists in the DNS, such as keypost.example.com.",
+        "Under Advanced, set Name of this machine to a full name that exists in the DNS, such as keypost.example.com.",
         "server",
     ),
     "encryption-required": Explanation(

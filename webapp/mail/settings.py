@@ -25,7 +25,7 @@ from webapp.db import Base, Session, UtcDateTime
 from webapp.errors import Conflict, Invalid, NotFound, Problem
 from webapp.identity.users import User
 from webapp.keyring import SealBroken, Secret
-from webapp.mail.address import valid_address, valid_header_text, valid_port, valid_server_name
+from webapp.mail.address import valid_address, valid_header_text, valid_hello_name, valid_port, valid_server_name
 from webapp.mail.message import compose_test
 from webapp.mail.probe import Attempt
 from webapp.mail.transport import Login, Security, Server
@@ -52,6 +52,7 @@ _LABELS: Final = {
     "credential_source": "How Keypost signs in",
     "username": "Username",
     "account_id": "Account",
+    "hello_name": "Name of this machine",
 }
 _SECURITY_WORDS: Final = {Security.NEVER: "Never", Security.SSL: "SSL", Security.TLS: "TLS"}
 _SOURCE_WORDS: Final = {
@@ -82,6 +83,7 @@ class MailSettings(Base):
     bound_by_id: Mapped[int | None]
     bound_by_name: Mapped[str] = mapped_column(sa.String(320))
     unencrypted_host: Mapped[str | None] = mapped_column(sa.String(255))
+    hello_name: Mapped[str] = mapped_column(sa.String(255))
     version: Mapped[int]
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
     updated_by_id: Mapped[int | None]
@@ -102,7 +104,8 @@ class MailSettings(Base):
 class Draft:
     """What is on the screen, or on the command line, and may be wrong.
 
-    password: blank keeps the stored one. version: of the settings the person saw; 0 when there were none.
+    password: blank keeps the stored one. version: of the settings the person saw; 0 when there were none. hello_name:
+    how Keypost introduces itself (EHLO); blank leaves it to the system.
     """
 
     server_name: str
@@ -117,6 +120,7 @@ class Draft:
     password: Secret = Secret("")  # noqa: RUF009 - a Secret never changes
     account_id: int | None = None
     unencrypted_login_allowed: bool = False
+    hello_name: str = ""
     version: int = 0
 
 
@@ -238,6 +242,7 @@ def draft_of(settings: MailSettings) -> Draft:
         username=settings.username,
         account_id=settings.account_id,
         unencrypted_login_allowed=settings.unencrypted_login_allowed,
+        hello_name=settings.hello_name,
         version=settings.version,
     )
 
@@ -288,7 +293,7 @@ def saved_target(session: Session) -> Target:
         raise NotFound("Mail is not set up yet. Save the Mail Server Settings first.")
     login, account = _saved_login(session, saved)
     return Target(
-        server=Server(saved.server_name, saved.port, Security(saved.security)),
+        server=Server(saved.server_name, saved.port, Security(saved.security), saved.hello_name or None),
         sender_address=saved.sender_address,
         sender_name=saved.sender_name,
         access_url=saved.access_url,
@@ -419,7 +424,7 @@ def _judge(
         _check_consent(draft, errors)
     errors.raise_if_any()
     target = Target(
-        server=Server(draft.server_name, draft.port, draft.security),
+        server=Server(draft.server_name, draft.port, draft.security, draft.hello_name or None),
         sender_address=draft.sender_address,
         sender_name=draft.sender_name,
         access_url=draft.access_url,
@@ -440,6 +445,7 @@ def _spelled(draft: Draft, errors: _Errors) -> Draft:
         sender_name=errors.of(valid_header_text, draft.sender_name, field="sender_name") or "",
         access_url=errors.of(valid_access_url, draft.access_url, field="access_url") or draft.access_url,
         username=draft.username.strip(),
+        hello_name=errors.of(valid_hello_name, draft.hello_name, field="hello_name") or "",
     )
 
 
@@ -680,6 +686,8 @@ def _in_words(session: Session, actor: Actor, draft: Draft, name: str) -> str:
         return account.label if account else "an account not shared with you" if draft.account_id else "none"
     if name == "security":
         return _SECURITY_WORDS[draft.security]
+    if name == "hello_name":
+        return draft.hello_name or "as the system gives it"
     if name == "requires_authentication":
         return "yes" if draft.requires_authentication else "no"
     if name == "credential_source":

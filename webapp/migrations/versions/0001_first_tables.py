@@ -213,6 +213,7 @@ def upgrade() -> None:
         sa.Column("bound_by_id", sa.Integer()),
         sa.Column("bound_by_name", sa.String(length=320), nullable=False),
         sa.Column("unencrypted_host", sa.String(length=255)),
+        sa.Column("hello_name", sa.String(length=255), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("updated_at", sa.DateTime(), nullable=False),
         sa.Column("updated_by_id", sa.Integer()),
