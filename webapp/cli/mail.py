@@ -12,6 +12,7 @@ from typing import Any, Final
 import click
 
 from webapp.actor import command_line
+from webapp.cli.find import find
 from webapp.cli.options import as_json as as_json_option
 from webapp.cli.options import password_stdin, read_password
 from webapp.config import Config
@@ -48,7 +49,10 @@ _UNENCRYPTED = click.option(
 
 @click.group("mail")
 def group() -> None:
-    """Mail Server Settings: show, set, test, probe."""
+    """Mail Server Settings: find, show, set, test, probe."""
+
+
+group.add_command(find)
 
 
 @group.command()
