@@ -66,8 +66,14 @@ class MailSettingsForm(Form):
     version = IntegerField(widget=HiddenInput(), default=0)
 
     def draft(self) -> Draft:
-        """What the form says, for the domain to judge; what is no number becomes port 0, which it refuses."""
-        security = Security(self.security.data or Security.TLS)
+        """What the form says, for the domain to judge; what is no number becomes port 0, which it refuses.
+
+        Raises Invalid for an unknown way to secure the connection.
+        """
+        try:
+            security = Security(self.security.data or Security.TLS)
+        except ValueError:
+            raise Invalid("Choose how the connection is secured: Never, SSL or TLS.", "security") from None
         return Draft(
             server_name=self.server_name.data or "",
             port=_number_or_none(self.port.data) or 0 if self.port.data else DEFAULT_PORTS[security],
