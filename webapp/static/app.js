@@ -10,8 +10,11 @@
 
   const say = (text) => {
     const place = $("#said");
-    place.textContent = text || "";
-    if (text) setTimeout(() => { if (place.textContent === text) place.textContent = ""; }, 6000);
+    if (place.matches(":popover-open")) place.hidePopover();
+    if (!text) return;
+    place.showPopover(); // The top layer, so that an open dialog does not cover it.
+    place.textContent = text;
+    setTimeout(() => { if (place.textContent === text && place.matches(":popover-open")) place.hidePopover(); }, 6000);
   };
 
   /* The dialog ------------------------------------------------------- */
@@ -67,6 +70,8 @@
     const port = $("[data-port]", event.target.form ?? document);
     const follows = event.target.dataset.defaultPort;
     if (follows && port && !port.dataset.typed) port.value = follows;
+    const consent = event.target.name === "server_name" && event.target.form?.elements.unencrypted_login_allowed;
+    if (consent) consent.checked = false;  /* It was given for the server named before. */
   });
 
   /* A known remedy fills in its fields, and may press a button after --- */
