@@ -20,8 +20,9 @@ from tests.support.scripted_smtp import HANG_UP, RESET, SILENCE, Script, Scripte
 from webapp.keyring import Secret
 from webapp.mail.dial import Address
 from webapp.mail.explanations import CODES
+from webapp.mail.oauth import ClientCredentials
 from webapp.mail.probe import Attempt, Result, outcome_of
-from webapp.mail.transport import Fault, Login, Security, Server, Trust
+from webapp.mail.transport import Login, Security, Server, Trust
 
 NEVER, SSL, TLS = Security.NEVER, Security.SSL, Security.TLS
 LOGIN = Login("kåre@example.test", Secret("pässword 1"))
@@ -534,18 +535,30 @@ def test_it_knows_a_server_that_cannot_take_an_international_address() -> None:
     expect(result, "internationalized-address-unsupported", "sender")
 
 
-@pytest.mark.parametrize(
-    ("code", "sign"), [("oauth-token-refused", "token-refused"), ("oauth-token-unreachable", "token-unreachable")]
-)
-def test_it_knows_a_token_service_that_fails(code: str, sign: str) -> None:
-    from webapp.mail.diagnosis import Context, diagnose  # noqa: PLC0415
-    from webapp.mail.transcript import Masker  # noqa: PLC0415
+def with_a_token(url: str) -> Result:
+    login = Login("alerts@example.test", LOGIN.password, ClientCredentials(url, "client"))
+    return talk_to(replying(EHLO="250-mail\r\n250 AUTH XOAUTH2"), login=login)
 
-    context = Context(Server("localhost", 587, TLS), Masker(), login=LOGIN)
-    found = diagnose("authentication", Fault("authentication", sign, detail="invalid_client"), context)  # type: ignore[arg-type]
-    assert found.code == code
-    assert "invalid_client" in found.cause
-    REACHED.add(code)
+
+def test_it_knows_a_token_service_that_refuses() -> None:
+    def endpoint(talk: Talk) -> None:
+        talk.expect("POST /token")
+        while talk.hear():
+            pass
+        answer = '{"error": "invalid_client", "error_description": "unknown pässword 1"}'
+        talk.say("HTTP/1.1 401 Unauthorized", f"Content-Length: {len(answer.encode())}", "", answer)
+
+    with ScriptedServer(endpoint) as service:
+        result = expect(with_a_token(f"http://localhost:{service.port}/token"), "oauth-token-refused", "authentication")
+    assert service.errors == []
+    assert result.diagnosis is not None
+    assert "invalid_client: unknown" in result.diagnosis.cause
+
+
+def test_it_knows_a_token_service_that_does_not_answer() -> None:
+    with ScriptedServer(lambda talk: talk.reset()) as service:
+        result = with_a_token(f"http://localhost:{service.port}/token")
+    expect(result, "oauth-token-unreachable", "authentication")
 
 
 def test_the_most_telling_address_decides() -> None:

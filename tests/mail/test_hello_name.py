@@ -108,7 +108,7 @@ def test_another_name_ends_what_a_test_proved(database: Database, ann: Actor) ->
 def test_the_change_is_in_the_audit_trail(database: Database, ann: Actor) -> None:
     save(database, ann, draft(hello_name=OURS))
     with database.reading() as session:
-        details = [line.details for line in session.query(AuditLine).where(AuditLine.event == "mail:save")]
+        details = [line.details for line in session.query(AuditLine).filter_by(action="mail:save")]
     assert OURS in str(details)
 
 

@@ -22,6 +22,7 @@ from webapp.installation import Installation
 from webapp.keyring import Secret
 from webapp.mail import checks, explanations, settings
 from webapp.mail.address import valid_hello_name, valid_server_name
+from webapp.mail.oauth import ClientCredentials, valid_token_url
 from webapp.mail.probe import Attempt, Result, Stage, probe
 from webapp.mail.settings import Draft, InvalidFields, MailSettings
 from webapp.mail.transport import DEFAULT_PORTS, Login, Security, Server
@@ -116,6 +117,9 @@ def test(installation: Installation, recipient: str, as_json: bool) -> None:
 @click.option(
     "--timeout", type=click.FloatRange(0.5, 300), default=15.0, show_default=True, help="Seconds for the whole probe."
 )
+@click.option("--oauth-token-url", help="Sign in with a token (XOAUTH2) issued by this endpoint.")
+@click.option("--oauth-client-id", help="Client id for it; the client secret comes from standard input.")
+@click.option("--oauth-scope", default="", help="Scope to ask for, as the provider names it.")
 @click.option("--hello-name", default="", help="Name by which this machine introduces itself.")
 @_UNENCRYPTED
 @as_json_option
@@ -124,7 +128,8 @@ def probe_(installation: Installation, /, as_json: bool, **given: Any) -> None:
     """Try settings without saving them. Exit 0 when the server accepted, 1 when not."""
     if bool(given["username"]) != given["password_stdin"]:
         raise click.UsageError("--username and --password-stdin belong together.")
-    login = Login(given["username"], read_password()) if given["username"] else None
+    oauth = _client_credentials(given)
+    login = Login(given["username"], read_password(), oauth) if given["username"] else None
     with _in_words():
         hello_name = valid_hello_name(given["hello_name"])
     attempt = Attempt(
@@ -154,6 +159,19 @@ def codes(as_json: bool, markdown: bool) -> None:
             click.echo(
                 f"{row.code}{f' ({row.case})' if row.case else ''}\n  cause: {row.cause}\n  remedy: {row.remedy}"
             )
+
+
+def _client_credentials(given: dict[str, Any]) -> ClientCredentials | None:
+    """Where a token comes from, if one is to. Raises click.UsageError."""
+    url, client_id = given["oauth_token_url"], given["oauth_client_id"]
+    if not (url or client_id or given["oauth_scope"]):
+        return None
+    if not (url and client_id and given["username"]):
+        raise click.UsageError("--oauth-token-url, --oauth-client-id and --username MAILBOX belong together.")
+    try:
+        return ClientCredentials(valid_token_url(url), client_id, given["oauth_scope"])
+    except Invalid as error:
+        raise click.BadParameter(str(error), param_hint="--oauth-token-url") from None
 
 
 def _probed(attempt: Attempt, trust: TrustStore, as_json: bool) -> Result:

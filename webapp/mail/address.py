@@ -91,7 +91,7 @@ def valid_server_name(text: str, *, field: str | None = "server_name") -> str:
 
 
 def valid_hello_name(text: str, *, field: str | None = "hello_name") -> str:
-    """Our own name for EHLO (RFC 5321, 4.1.4), as A-labels in lower case; blank leaves it to the system. Raises Invalid."""
+    """Our own name for EHLO (RFC 5321, 4.1.4), as A-labels in lower case; blank for the system's. Raises Invalid."""
     text = unicodedata.normalize("NFC", text.strip())
     if not text:
         return ""

@@ -141,7 +141,8 @@ def _sort(fault: Fault, context: Context) -> str:
         foreign = fault.error.defect == "foreign" and fault.stage == "greeting"
         return "not-smtp" if foreign else "protocol-violation"
     if fault.sign in _BY_SIGN:
-        return _BY_SIGN[fault.sign]
+        token = context.login is not None and context.login.oauth is not None
+        return _BY_SIGN[fault.sign] + ("/token" if token and fault.sign == "mechanism-unsupported" else "")
     if fault.stage == "resolve":
         return _resolve(fault)
     if fault.stage == "connect":
@@ -296,7 +297,8 @@ def _authentication(reply: Reply, context: Context) -> str:
     if reply.code == 534 or enhanced == "5.7.9":
         return "application-password-required"
     if reply.code == 535 or enhanced in ("5.7.8", "5.7.3"):
-        return "credentials-refused"
+        token = context.login is not None and context.login.oauth is not None
+        return "credentials-refused/token" if token else "credentials-refused"
     return "authentication-unavailable" if reply.code // 100 == 4 else "unclassified"
 
 

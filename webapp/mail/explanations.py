@@ -333,6 +333,15 @@ VARIANTS: Final[dict[str, tuple[str, str]]] = {
         "User name or password contain a NUL character, which no mail server can be told.",
         "Type them again.",
     ),
+    "credentials-refused/token": (
+        "{server} refused the token with which {username} was to sign in.",
+        "Check that the user name is the address of the mailbox, that the application may send as this mailbox, and "
+        "that the scope is the one the provider names for SMTP.",
+    ),
+    "mechanism-unsupported/token": (
+        "{server} offers no way to sign in with a token (XOAUTH2), only: {detail}.",
+        "Check server name and port, have XOAUTH2 switched on there, or sign in with a password.",
+    ),
     "certificate-name-mismatch/none": (
         "The certificate of {server} names no server at all.",
         "Have it issued anew with the server's name in it; or pin this certificate to {server} and port {port} after "

@@ -28,9 +28,11 @@ class BadChallenge(Exception):
     """The server's challenge breaks the rules of the mechanism, or does not prove that it knows the password."""
 
 
-def choose(offered: Iterable[str], encrypted: bool) -> str | None:
-    """The one mechanism to use, or None when Keypost knows none of those offered."""
+def choose(offered: Iterable[str], encrypted: bool, *, token: bool = False) -> str | None:
+    """The one mechanism to use, or None when none of those offered fits. token: a token is sent, not a password."""
     names = {name.upper() for name in offered}
+    if token:
+        return "XOAUTH2" if "XOAUTH2" in names else None
     order = ("PLAIN", "LOGIN", "SCRAM-SHA-256", "CRAM-MD5") if encrypted else _WITHOUT_TLS
     return next((name for name in order if name in names), None)
 
@@ -77,13 +79,20 @@ def scram_sha_256(username: str, password: str) -> Exchange:
     yield b""
 
 
+def xoauth2(username: str, token: str) -> Exchange:
+    """XOAUTH2 of Google and Microsoft; a challenge holds the reason of a refusal and wants an empty line."""
+    yield f"user={username}\x01auth=Bearer {token}\x01\x01".encode()
+    yield b""
+
+
 MECHANISMS: Final[dict[str, Callable[[str, str], Exchange]]] = {
     "PLAIN": plain,
     "LOGIN": login,
     "CRAM-MD5": cram_md5,
     "SCRAM-SHA-256": scram_sha_256,
+    "XOAUTH2": xoauth2,
 }
-SENDS_FIRST: Final = frozenset({"PLAIN", "SCRAM-SHA-256"})
+SENDS_FIRST: Final = frozenset({"PLAIN", "SCRAM-SHA-256", "XOAUTH2"})
 """The mechanisms whose first message travels in the AUTH command itself (RFC 4954)."""
 
 

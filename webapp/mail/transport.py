@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 
 from webapp.keyring import Secret
-from webapp.mail import dial, sasl
+from webapp.mail import dial, oauth, sasl
 from webapp.mail.address import valid_address
 from webapp.mail.dial import Address, Resolver, system_resolver
 from webapp.mail.transcript import Masker, Transcript
@@ -72,10 +72,11 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Who signs in, and with what."""
+    """Who signs in, and with what. oauth: fetch a token and sign in with that; the password is the client's secret."""
 
     username: str
     password: Secret
+    oauth: oauth.ClientCredentials | None = None
 
 
 class Trust(Protocol):
@@ -371,13 +372,14 @@ class Connection:
     def authenticate(self, login: Login) -> str:
         """Sign in with exactly one mechanism, and return its name (RFC 4954)."""
         self._may_sign_in(login)
-        mechanism = sasl.choose(self.features.mechanisms, self.encrypted)
+        mechanism = sasl.choose(self.features.mechanisms, self.encrypted, token=login.oauth is not None)
         if mechanism is None:
             offered = ", ".join(self.features.mechanisms)
             raise Fault("authentication", "mechanism-unsupported", detail=offered)
         self.masker.hide(login.password)
+        secret = self._token(login.oauth, login.password) if login.oauth else login.password
         try:
-            reply = self._sign_in(mechanism, login)
+            reply = self._sign_in(mechanism, login.username, secret)
         except sasl.BadChallenge as error:
             with contextlib.suppress(Fault):
                 self._answer(b"*", shown="*", keep=True)
@@ -459,13 +461,27 @@ class Connection:
             raise Fault("authentication", "login-unencrypted")
         if "AUTH" not in self.features:
             raise Fault("authentication", "authentication-not-offered")
-        if "\x00" in login.username + login.password.reveal():
+        if "\x00" in login.username + login.password.reveal() or (login.oauth and "\x01" in login.username):
             raise Fault("authentication", "login-unsendable")
 
-    def _sign_in(self, mechanism: str, login: Login) -> Reply:
-        exchange = sasl.MECHANISMS[mechanism](login.username, login.password.reveal())
+    def _token(self, credentials: oauth.ClientCredentials, secret: Secret) -> Secret:
+        """A fresh token, for this sign-in alone."""
+        deadline = self._within(self._connect_seconds)
+        self._note(f"asking for a token at {credentials.token_url}")
+        try:
+            token = oauth.fetch_token(
+                credentials, secret, self._trust.ssl_context, deadline, masker=self.masker, resolver=self._resolver
+            )
+        except oauth.TokenFault as error:
+            sign: Sign = "token-refused" if isinstance(error, oauth.TokenRefused) else "token-unreachable"
+            raise Fault("authentication", sign, detail=oauth.shown(error.detail, self.masker)) from None
+        self._note("a token was issued")
+        return token
+
+    def _sign_in(self, mechanism: str, username: str, secret: Secret) -> Reply:
+        exchange = sasl.MECHANISMS[mechanism](username, secret.reveal())
         answer = next(exchange)
-        challenges_shown = mechanism in ("PLAIN", "LOGIN")
+        challenges_shown = mechanism in ("PLAIN", "LOGIN", "XOAUTH2")
         command = f"AUTH {mechanism}"
         if mechanism in sasl.SENDS_FIRST:
             self._hide(mechanism, answer)
