@@ -27,6 +27,8 @@ _SENTENCES = {
     429: "That was too often. Wait a minute and try again.",
 }
 _MAX_FIELDS = 500
+UPLOAD = "file"
+"""The one field of all forms that takes a file."""
 
 
 def register(app: Flask) -> None:
@@ -45,6 +47,9 @@ def refuse_malformed() -> None:
     if len(values) > _MAX_FIELDS:
         abort(413)
     if any(_is_malformed(part) for pair in values for part in pair) or _is_malformed(request.path):
+        abort(400)
+    # A file in the place of a text would meet code that expects a string.
+    if any(name != UPLOAD for name in request.files):
         abort(400)
     if request.method not in ("GET", "HEAD", "OPTIONS") and request.headers.get("Sec-Fetch-Site") in (
         "cross-site",

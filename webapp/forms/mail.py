@@ -99,6 +99,8 @@ class MailSettingsForm(Form):
     def fill(self, remedy: str) -> None:
         """Put a remedy's fields, ``name=value&…``, over what was typed; other fields than a remedy's are ignored."""
         for name, value in parse_qsl(remedy[:_LONGEST_REMEDY]):
+            if name == "server_name" and value.lower() != (self.server_name.data or "").lower():
+                self.unencrypted_login_allowed.data = False
             if name in _REMEDIED:
                 self[name].data = True if name == "requires_authentication" else value
 

@@ -463,8 +463,15 @@ def _correction(code: str, context: Context) -> dict[str, str] | None:
     if code == "sender-refused" and context.login and "@" in context.login.username:
         return {"sender_address": context.login.username} if context.login.username != context.sender else None
     if code == "certificate-name-mismatch" and context.certificate:
-        return next(({"server_name": name} for name in context.certificate.names if "*" not in name), None)
+        return next(({"server_name": name} for name in context.certificate.names if _is_near(name, server.name)), None)
     return None
+
+
+def _is_near(name: str, server_name: str) -> bool:
+    """Whether a presented name stands in the domain that was asked for. The button signs in there at once, and anybody
+    on the way can present a valid certificate for a name of their own."""
+    domain = server_name.partition(".")[2].lower()
+    return "." in domain and "*" not in name and f".{name}".lower().endswith(f".{domain}")
 
 
 def _other_port(server: Server) -> dict[str, str]:

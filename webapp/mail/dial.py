@@ -19,6 +19,8 @@ from webapp.mail.wire import Deadline
 
 _HEAD_START_SECONDS: Final = 0.25
 _MOST_ADDRESSES: Final = 8
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+_METADATA: Final = frozenset({"fd00:ec2::254", "fd20:ce::254", "100.100.100.200"})  # AWS, Google, Alibaba
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +68,16 @@ def resolve(name: str, port: int, resolver: Resolver, deadline: Deadline) -> Seq
 def is_forbidden(ip: str) -> bool:
     """Whether Keypost never connects there: link-local (cloud metadata live there), multicast, or no address at all."""
     address = ipaddress.ip_address(ip.partition("%")[0])
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-        address = address.ipv4_mapped
-    metadata = ipaddress.ip_address("fd00:ec2::254")
-    return address.is_link_local or address.is_multicast or address.is_unspecified or address == metadata
+    if isinstance(address, ipaddress.IPv6Address):
+        address = _translated(address) or address
+    return address.is_link_local or address.is_multicast or address.is_unspecified or str(address) in _METADATA
+
+
+def _translated(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that a gateway on the way makes of it: mapped, 6to4 (RFC 3056) or NAT64 (RFC 6052)."""
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour
 
 
 def is_loopback(ip: str) -> bool:

@@ -30,8 +30,10 @@ def choose(chain: Sequence[bytes], host: str) -> Choice:
     if not chain:
         raise ValueError("no certificate was presented")
     leaf, *others = map(read_one, chain)
-    pinned = not matches(host, names(leaf))
-    return Choice(leaf if pinned else _root(leaf, others) or leaf, pinned)
+    if not matches(host, names(leaf)):
+        return Choice(leaf, pinned=True)
+    root = _root(leaf, others)
+    return Choice(root or leaf, pinned=root is None and is_authority(leaf))
 
 
 def _root(leaf: x509.Certificate, others: Sequence[x509.Certificate]) -> x509.Certificate | None:
