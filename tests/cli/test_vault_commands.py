@@ -77,6 +77,17 @@ def test_a_user_without_a_password_comes_with_a_link(installation: Installation)
     assert printed(result)["has_password"] is False
 
 
+def test_a_link_for_a_new_password_is_made_at_the_command_line(installation: Installation) -> None:
+    add_user(installation, "bob@example.com")
+    assert "/welcome?token=" in run(installation, "users", "link", "bob@example.com").stdout
+
+
+def test_a_link_for_nobody_is_refused(installation: Installation) -> None:
+    result = run(installation, "users", "link", "nobody@example.com")
+    assert result.exit_code == 1
+    assert "No user has the address" in result.stderr
+
+
 def test_users_are_listed(installation: Installation) -> None:
     assert "no user yet" in run(installation, "users", "list").stdout
     add_user(installation, "bob@example.com")

@@ -9,8 +9,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from tests.support.people import PASSWORD, Person, add_person, csrf_token
-from webapp.actor import Role
+from webapp.actor import Role, command_line
 from webapp.db import Database
+from webapp.identity.links import make_link
 
 BOB = {"name": "Bob User", "email": "bob@example.com", "role": "password-user"}
 
@@ -67,9 +68,19 @@ def test_a_short_password_is_refused_and_the_link_stays(alice: Person, client: F
 
 def test_setting_a_password_by_link_ends_older_sessions(alice: Person, app: Flask, database: Database) -> None:
     carol = add_person(app, database, email="carol@example.com", name="Carol", role=Role.PASSWORD_USER)
-    link = link_in(alice.post(f"/admin/users/{carol.user.id}/link").text)
-    spend(app.test_client(), link)
+    with database.transaction() as session:
+        token = make_link(session, command_line(), carol.user)
+    assert spend(app.test_client(), f"/welcome?token={token.reveal()}") == 303
     assert carol.get("/resources").status_code == 302
+
+
+def test_an_administrator_cannot_replace_the_password_of_somebody_who_has_one(
+    alice: Person, app: Flask, database: Database
+) -> None:
+    carol = add_person(app, database, email="carol@example.com", name="Carol", role=Role.PASSWORD_USER)
+    answer = alice.post(f"/admin/users/{carol.user.id}/link")
+    assert answer.status_code == 409
+    assert "bin/keypost users link carol@example.com" in answer.text
 
 
 def test_a_disabled_user_is_signed_out_at_once(alice: Person, app: Flask, database: Database) -> None:

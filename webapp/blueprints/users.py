@@ -96,9 +96,18 @@ def update(user_id: int) -> Response | tuple[str, int]:
 @bp.post("/<id:user_id>/link")
 @allow(Access.ADMINISTRATOR)
 def link(user_id: int) -> str:
-    """A new one-time link to hand over; the one before ends."""
+    """A new one-time link for somebody without a password; the one before ends.
+
+    Who has a password has secrets of their own: an administrator who could set it would read them all. Such a link is
+    made at the machine's command line.
+    """
     with database().transaction() as session:
         user = users.get_user(session, user_id)
+        if user.password_hash is not None:
+            raise Conflict(
+                f"{user.name} has a password already, and a link would let you read what is theirs alone. If it is "
+                f"forgotten, run this on the machine of Keypost: bin/keypost users link {user.email}"
+            )
         fresh = _link(session, make_link(session, current_actor(), user))
     return _hand_over(user, fresh)
 

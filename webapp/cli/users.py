@@ -9,8 +9,9 @@ import click
 from webapp.actor import Role, command_line
 from webapp.cli.options import as_json, password_stdin, read_password
 from webapp.db import Session
+from webapp.errors import NotFound
 from webapp.identity.links import make_link
-from webapp.identity.users import User, add_user, users_by_name
+from webapp.identity.users import User, add_user, find_user, users_by_name
 from webapp.installation import Installation
 from webapp.keyring import Secret
 from webapp.mail import settings
@@ -47,6 +48,20 @@ def add(installation: Installation, *, email: str, name: str, role: Role, passwo
     click.echo(f"{user.name} <{user.email}> was added as {role.label}.")
     if link is not None:
         click.echo(f"Hand over this link, with which the password is set once, within three days: {link}")
+
+
+@group.command("link")
+@click.argument("email")
+@as_json
+@click.pass_obj
+def link(installation: Installation, *, email: str, as_json: bool) -> None:
+    """Make a one-time link with which a user sets a new password; an earlier one ends."""
+    with installation.database.transaction() as session:
+        user = find_user(session, email)
+        if user is None:
+            raise NotFound(f"No user has the address {email}. List them with: bin/keypost users list")
+        made = _link(session, installation, make_link(session, command_line(), user))
+    click.echo(json.dumps({"email": user.email, "link": made}) if as_json else made)
 
 
 def _link(session: Session, installation: Installation, token: Secret) -> str:
