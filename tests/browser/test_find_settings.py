@@ -7,11 +7,10 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.support.browsing import claim
 from tests.support.mail_server import MailServer
-from tests.support.people import PASSWORD
 from webapp.actor import command_line
 from webapp.db import Database
-from webapp.identity.setup import offer_setup
 from webapp.mail.settings import current
 from webapp.trust.store import import_certificates
 
@@ -24,15 +23,6 @@ def server(database: Database) -> Iterator[MailServer]:
         with database.transaction() as session:
             import_certificates(session, command_line(), running.authority_pem(), source="test")
         yield running
-
-
-def claim(page: Page, base: str, database: Database) -> None:
-    page.goto(f"{base}/setup?token={offer_setup(database)}")
-    page.get_by_label("Your name").fill("Alice Admin")
-    page.get_by_label("E-mail address").fill("alice@example.test")
-    page.get_by_label("Password", exact=True).fill(PASSWORD)
-    page.get_by_role("button", name="Create administrator").click()
-    expect(page.get_by_role("heading", name="Admin")).to_be_visible()
 
 
 def test_what_answers_is_filled_in_and_what_was_typed_stays(

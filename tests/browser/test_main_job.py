@@ -9,11 +9,10 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.support.browsing import claim
 from tests.support.mail_server import MailServer
-from tests.support.people import PASSWORD
 from webapp.actor import command_line
 from webapp.db import Database
-from webapp.identity.setup import offer_setup
 from webapp.trust.store import import_certificates
 
 pytestmark = pytest.mark.browser
@@ -29,15 +28,6 @@ def mailbox(request: pytest.FixtureRequest, database: Database) -> Iterator[Mail
         with database.transaction() as session:
             import_certificates(session, command_line(), server.authority_pem(), source="authority.pem")
         yield server
-
-
-def claim(page: Page, base: str, database: Database) -> None:
-    page.goto(f"{base}/setup?token={offer_setup(database)}")
-    page.get_by_label("Your name").fill("Alice Admin")
-    page.get_by_label("E-mail address").fill("alice@example.test")
-    page.get_by_label("Password", exact=True).fill(PASSWORD)
-    page.get_by_role("button", name="Create administrator").click()
-    expect(page.get_by_role("heading", name="Admin")).to_be_visible()
 
 
 def add_mailbox_account(page: Page, base: str) -> None:

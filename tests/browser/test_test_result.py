@@ -7,7 +7,8 @@ import threading
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.test_main_job import MAILBOX, claim
+from tests.browser.test_main_job import MAILBOX
+from tests.support.browsing import claim
 from tests.support.mail_server import MailServer
 from tests.support.scripted_smtp import ScriptedServer, Talk
 from webapp.actor import command_line

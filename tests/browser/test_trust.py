@@ -7,11 +7,10 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.support.browsing import claim
 from tests.support.mail_certificates import Issued
-from tests.support.people import PASSWORD
 from tests.support.scripted_smtp import ScriptedServer, replying
 from webapp.db import Database
-from webapp.identity.setup import offer_setup
 from webapp.mail import settings
 from webapp.trust import store
 from webapp.trust.certificates import sha256, with_colons
@@ -29,15 +28,6 @@ def own() -> Issued:
 def server(own: Issued) -> Iterator[ScriptedServer]:
     with ScriptedServer(replying(own.server_context(), at_once=True)) as running:
         yield running
-
-
-def claim(page: Page, base: str, database: Database) -> None:
-    page.goto(f"{base}/setup?token={offer_setup(database)}")
-    page.get_by_label("Your name").fill("Alice Admin")
-    page.get_by_label("E-mail address").fill("alice@example.test")
-    page.get_by_label("Password", exact=True).fill(PASSWORD)
-    page.get_by_role("button", name="Create administrator").click()
-    expect(page.get_by_role("heading", name="Admin")).to_be_visible()
 
 
 def fail_a_test(page: Page, base: str, server: ScriptedServer) -> None:
