@@ -13,6 +13,7 @@ from waitress.server import create_server
 
 from tests.support.people import Person, claim
 from webapp import create_app
+from webapp.cli.serve import answer
 from webapp.config import Config
 from webapp.db import Database
 from webapp.installation import Installation, open_installation
@@ -56,8 +57,10 @@ def alice(app: Flask, database: Database) -> Person:
 def live_server(app: Flask) -> Iterator[str]:
     """The application on a real port; gives its address."""
     server = create_server(app, host="127.0.0.1", port=0, threads=8)
-    thread = threading.Thread(target=server.run, daemon=True)
+    ended = threading.Event()
+    thread = threading.Thread(target=answer, args=(server, ended), daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.effective_port}"
+    ended.set()
     server.close()
     thread.join(5)

@@ -10,7 +10,7 @@ import sys
 import threading
 
 import click
-from waitress.server import create_server
+from waitress.server import BaseWSGIServer, MultiSocketServer, create_server
 
 from webapp import create_app
 from webapp.config import Config, parse_port
@@ -71,7 +71,7 @@ def _run(installation: Installation, listener: socket.socket, *, with_worker: bo
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _number, _frame: _end(ended))
-    thread = threading.Thread(target=server.run, name="web", daemon=True)
+    thread = threading.Thread(target=answer, args=(server, ended), name="web", daemon=True)
     if background is not None:
         background.start()
     thread.start()
@@ -84,6 +84,15 @@ def _run(installation: Installation, listener: socket.socket, *, with_worker: bo
 
 def _end(ended: threading.Event) -> None:
     ended.set()
+
+
+def answer(server: BaseWSGIServer | MultiSocketServer, ended: threading.Event) -> None:
+    """Answer requests until the server is closed, which its loop meets as a socket that is gone."""
+    try:
+        server.run()
+    except OSError:
+        if not ended.is_set():
+            raise
 
 
 def _announce(installation: Installation, listener: socket.socket) -> None:
