@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from hypothesis import HealthCheck, settings
 from waitress.server import create_server
 
 from tests.support.people import Person, claim
@@ -17,6 +18,15 @@ from webapp.cli.serve import answer
 from webapp.config import Config
 from webapp.db import Database
 from webapp.installation import Installation, open_installation
+
+# How long an example takes says nothing on a machine that does other work too.
+settings.register_profile(
+    "keypost",
+    settings.get_profile(settings.get_current_profile_name()),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("keypost")
 
 pytest_plugins = ["tests.support.chromium", "tests.support.postgres", "tests.support.mail_server"]
 
