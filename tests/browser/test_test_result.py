@@ -95,3 +95,22 @@ def test_gaps_are_named_and_nothing_typed_is_lost(page: Page, live_server: str, 
     expect(gaps).to_contain_text("Server name")
     expect(gaps.get_by_role("link", name="Access URL")).to_be_visible()
     expect(page.locator("#_auth_manual").get_by_label("Password")).to_have_value("typed, not saved")
+
+
+def test_on_the_page_of_its_own_one_can_save_twice_and_errors_stay_in_the_one_form(
+    page: Page, live_server: str, database: Database
+) -> None:
+    claim(page, live_server, database)
+    fill(page, live_server, port=2525, mode="TLS")
+    page.get_by_label("Requires Authentication").uncheck()
+    page.get_by_role("button", name="Save").last.click()
+    expect(page.get_by_role("status").first).to_contain_text("saved")
+    page.goto(f"{live_server}/admin/settings/mail")
+    page.get_by_label("Sender name").fill("Keypost")
+    page.get_by_role("button", name="Save").last.click()
+    expect(page.get_by_role("status").first).to_contain_text("saved")
+    page.goto(f"{live_server}/admin/settings/mail")
+    page.get_by_label("Server name").fill("")
+    page.get_by_role("button", name="Save").last.click()
+    expect(page.get_by_role("alert")).to_contain_text("Server name")
+    expect(page.locator("form#mail-form")).to_have_count(1)
