@@ -160,8 +160,12 @@ def verification(session: Session, settings: MailSettings | None = None) -> Veri
 
 
 def last_login_check(session: Session) -> MailCheck | None:
-    """The newest login check, running or ended."""
-    return _newest(session, MailCheck.kind == "login")
+    """The newest login check, running or ended, of the server and login that are saved now."""
+    try:
+        about = fingerprint_of(session, saved_target(session))
+    except Problem:
+        return None
+    return _newest(session, MailCheck.kind == "login", MailCheck.place == about.place)
 
 
 def refuse_too_many(session: Session, actor: Actor) -> None:
