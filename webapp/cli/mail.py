@@ -293,7 +293,7 @@ def _print_settings(described: dict[str, Any] | None, as_json: bool) -> None:
         click.echo(json.dumps(described, ensure_ascii=False))
         return
     if described is None:
-        click.echo("Mail is not set up yet. Set it up with: keypost mail set")
+        click.echo("Mail is not set up yet. Set it up with: bin/keypost mail set")
         return
     for label, value in _lines(described):
         click.echo(f"{label + ':':<24} {value}")
