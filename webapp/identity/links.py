@@ -5,8 +5,6 @@ The link holds a random token; the database holds its SHA-256 alone. A new link 
 
 from __future__ import annotations
 
-import hashlib
-import secrets
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -18,6 +16,7 @@ from webapp.db import Base, Database, Session, UtcDateTime
 from webapp.errors import Refused
 from webapp.identity import passwords
 from webapp.identity.sessions import begin_session, end_sessions
+from webapp.identity.tokens import new_token, token_hash
 from webapp.identity.users import User, set_password
 from webapp.keyring import Secret
 
@@ -42,9 +41,9 @@ def make_link(session: Session, actor: Actor, user: User) -> Secret:
     """A new token for the user; the one before is worth nothing from now on. Raises Refused for a disabled user."""
     if not user.active:
         raise Refused(f"{user.name} is disabled. Enable this user first, then make a link.")
-    token = secrets.token_urlsafe(32)
+    token = new_token()
     session.execute(sa.delete(OneTimeLink).where(OneTimeLink.user_id == user.id))
-    session.add(OneTimeLink(user_id=user.id, token_hash=_hash(token), made_at=session.now()))
+    session.add(OneTimeLink(user_id=user.id, token_hash=token_hash(token), made_at=session.now()))
     trail.record(session, actor, "user:link", subject=f"user:{user.id}")
     return Secret(token)
 
@@ -54,7 +53,7 @@ def owner_of(session: Session, token: str) -> User:
     row = session.execute(
         sa.select(User, OneTimeLink.made_at)
         .join(OneTimeLink, OneTimeLink.user_id == User.id)
-        .where(OneTimeLink.token_hash == _hash(token), User.active)
+        .where(OneTimeLink.token_hash == token_hash(token), User.active)
     ).one_or_none()
     if row is None or session.now() - row[1] > VALID_FOR:
         raise Refused(_REFUSAL)
@@ -69,13 +68,9 @@ def spend(database: Database, token: str, password: Secret, source: str) -> str:
     passwords.check_new(password)
     with database.transaction() as session:
         user = owner_of(session, token)
-        spent = session.connection().execute(sa.delete(OneTimeLink).where(OneTimeLink.token_hash == _hash(token)))
+        spent = session.connection().execute(sa.delete(OneTimeLink).where(OneTimeLink.token_hash == token_hash(token)))
         if spent.rowcount != 1:
             raise Refused(_REFUSAL)
         set_password(session, user.actor(source), user, password)
         end_sessions(session, user.id)
         return begin_session(session, user, source)
-
-
-def _hash(token: str) -> str:
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()

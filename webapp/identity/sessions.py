@@ -6,7 +6,6 @@ The browser holds a random token; the database holds its SHA-256 alone.
 from __future__ import annotations
 
 import hashlib
-import secrets
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -18,6 +17,7 @@ from webapp.audit import trail
 from webapp.db import Base, Database, Session, UtcDateTime
 from webapp.errors import Invalid, NotFound
 from webapp.identity import passwords
+from webapp.identity.tokens import new_token, token_hash
 from webapp.identity.users import User, find_user, get_user, set_password
 from webapp.keyring import Secret
 
@@ -73,9 +73,9 @@ def sign_in(database: Database, email: str, password: Secret, source: str) -> tu
 
 def begin_session(session: Session, user: User, source: str) -> str:
     """A new session for a user whose identity has just been proved; gives its token."""
-    token = secrets.token_urlsafe(32)
+    token = new_token()
     now = session.now()
-    session.add(SignIn(token_hash=_hash(token), user_id=user.id, source=source[:100], created_at=now, seen_at=now))
+    session.add(SignIn(token_hash=token_hash(token), user_id=user.id, source=source[:100], created_at=now, seen_at=now))
     trail.record(session, user.actor(source), "session:sign-in", subject=f"user:{user.id}")
     return token
 
@@ -86,7 +86,7 @@ def resume(database: Database, token: str) -> User | None:
         row = session.execute(
             sa.select(SignIn, User)
             .join(User, User.id == SignIn.user_id)
-            .where(SignIn.token_hash == _hash(token), User.active)
+            .where(SignIn.token_hash == token_hash(token), User.active)
         ).one_or_none()
         if row is None:
             return None
@@ -102,7 +102,7 @@ def resume(database: Database, token: str) -> User | None:
 
 def sign_out(session: Session, actor: Actor, token: str) -> None:
     """End the session; what the browser still holds is worth nothing from now on."""
-    session.execute(sa.delete(SignIn).where(SignIn.token_hash == _hash(token)))
+    session.execute(sa.delete(SignIn).where(SignIn.token_hash == token_hash(token)))
     trail.record(session, actor, "session:sign-out", subject=f"user:{actor.id}")
 
 
@@ -110,7 +110,7 @@ def end_sessions(session: Session, user_id: int, *, except_token: str | None = N
     """End all sessions of a user (but one); gives how many ended."""
     ended = sa.delete(SignIn).where(SignIn.user_id == user_id)
     if except_token is not None:
-        ended = ended.where(SignIn.token_hash != _hash(except_token))
+        ended = ended.where(SignIn.token_hash != token_hash(except_token))
     return session.connection().execute(ended).rowcount
 
 
@@ -151,10 +151,6 @@ def _failure_key(email: str, source: str) -> str:
     return hashlib.sha256(f"{email.strip().casefold()}\x1f{source}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _hash(token: str) -> str:
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
-
-
 def sessions_of(session: Session, user_id: int) -> Sequence[SignIn]:
     """The live sessions of a user, the latest first."""
     now = session.now()
@@ -167,7 +163,7 @@ def sessions_of(session: Session, user_id: int) -> Sequence[SignIn]:
 
 def is_current(listed: Sequence[SignIn], token: str) -> int | None:
     """The number of the session that holds ``token``, if it is in the list."""
-    return next((sign.id for sign in listed if sign.token_hash == _hash(token)), None)
+    return next((sign.id for sign in listed if sign.token_hash == token_hash(token)), None)
 
 
 def end_session(session: Session, actor: Actor, sign_in_id: int) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
-import secrets
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -15,6 +13,7 @@ from webapp.db import Base, Database, Session, UtcDateTime
 from webapp.errors import Conflict, Refused
 from webapp.identity import passwords
 from webapp.identity.sessions import begin_session
+from webapp.identity.tokens import new_token, token_hash
 from webapp.identity.users import User, add_user, count_users
 from webapp.keyring import Secret
 
@@ -36,8 +35,8 @@ def offer_setup(database: Database) -> str | None:
     with database.transaction() as session:
         if count_users(session):
             return None
-        token = secrets.token_urlsafe(32)
-        fresh = {"token_hash": _hash(token), "made_at": session.now()}
+        token = new_token()
+        fresh = {"token_hash": token_hash(token), "made_at": session.now()}
         session.add_unless_there(SetupToken, id=1, **fresh)
         session.execute(sa.update(SetupToken).where(SetupToken.id == 1).values(**fresh))
         return token
@@ -46,7 +45,7 @@ def offer_setup(database: Database) -> str | None:
 def check_token(session: Session, token: str) -> None:
     """Raises Refused for a wrong, spent or expired token."""
     row = session.get(SetupToken, 1)
-    if row is None or count_users(session) or not hmac.compare_digest(row.token_hash, _hash(token)):
+    if row is None or count_users(session) or not hmac.compare_digest(row.token_hash, token_hash(token)):
         raise Refused(
             "This set-up link is not valid. It works once, and only for a new installation: "
             "start Keypost again to have a new one printed, or sign in if somebody has set it up already."
@@ -67,7 +66,3 @@ def claim(database: Database, token: str, *, email: str, name: str, password: Se
         if session.connection().execute(sa.delete(SetupToken).where(SetupToken.id == 1)).rowcount != 1:
             raise Conflict("Somebody else has just set up this installation. Sign in, or ask them to add you.")
         return begin_session(session, user, source), user
-
-
-def _hash(token: str) -> str:
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
