@@ -103,3 +103,51 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CannotStart, match="cannot be made"):
         prepare_instance(tmp_path / "another")
     tmp_path.chmod(0o700)
+
+
+def test_proxies_hosts_and_mail_ports_are_lists() -> None:
+    config = Config.from_environment(
+        {
+            "KEYPOST_TRUSTED_PROXIES": "127.0.0.1, 10.0.0.0/24 fd00::/8",
+            "KEYPOST_PROXY_HOPS": "2",
+            "KEYPOST_ALLOWED_HOSTS": "Vault.Example.com., vault [::1]",
+            "KEYPOST_MAIL_PORTS": "25,465, 587",
+        }
+    )
+    assert [str(each) for each in config.trusted_proxies] == ["127.0.0.1/32", "10.0.0.0/24", "fd00::/8"]
+    assert config.proxy_hops == 2
+    assert config.allowed_hosts == {"vault.example.com", "vault", "::1"}
+    assert config.mail_ports == {25, 465, 587}
+
+
+def test_nobody_is_believed_and_every_mail_port_is_open_unless_something_is_said() -> None:
+    config = Config.from_environment({})
+    assert (config.trusted_proxies, config.allowed_hosts, config.mail_ports) == ((), frozenset(), None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("KEYPOST_TRUSTED_PROXIES", "proxy.example.com"),
+        ("KEYPOST_TRUSTED_PROXIES", "10.0.0.1/24"),
+        ("KEYPOST_TRUSTED_PROXIES", "10.0.0.300"),
+        ("KEYPOST_TRUSTED_PROXIES", "*"),
+        ("KEYPOST_TRUSTED_PROXIES", "0.0.0.0/0"),
+        ("KEYPOST_TRUSTED_PROXIES", "10.0.0.1, ::/0"),
+        ("KEYPOST_PROXY_HOPS", "1"),
+        ("KEYPOST_PROXY_HOPS", "0"),
+        ("KEYPOST_PROXY_HOPS", "11"),
+        ("KEYPOST_PROXY_HOPS", "two"),
+        ("KEYPOST_ALLOWED_HOSTS", "https://vault.example.com"),
+        ("KEYPOST_ALLOWED_HOSTS", "vault.example.com:8000"),
+        ("KEYPOST_ALLOWED_HOSTS", "*"),
+        ("KEYPOST_ALLOWED_HOSTS", "a..b"),
+        ("KEYPOST_MAIL_PORTS", "0"),
+        ("KEYPOST_MAIL_PORTS", "25,smtp"),
+        ("KEYPOST_MAIL_PORTS", "65536"),
+        ("KEYPOST_MAIL_PORTS", "٢٥"),
+    ],
+)
+def test_what_would_not_protect_as_written_stops_the_start(name: str, value: str) -> None:
+    with pytest.raises(CannotStart, match=f"^{name} "):
+        Config.from_environment({name: value})

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
+import time
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from webapp.db import BUSY_TIMEOUT_SECONDS, Database
-from webapp.identity.sessions import SignInFailure
+from webapp.identity.throttle import SignInFailure
 
 AT = datetime(2026, 3, 29, 1, 30, 0, 123456, tzinfo=UTC)
 
@@ -157,13 +159,24 @@ def test_what_is_deleted_is_wiped_from_the_sqlite_file(sqlite: Database) -> None
         session.add(_row("canary-in-the-coal-mine"))
     with sqlite.transaction() as session:
         session.execute(sa.delete(SignInFailure))
-    with sqlite.engine.connect() as connection:
-        connection.exec_driver_sql("ROLLBACK")
-        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-        connection.exec_driver_sql("BEGIN")
+    sqlite.empty_log()
     assert sqlite.url.database is not None
-    with open(sqlite.url.database, "rb") as file:
-        assert b"canary-in-the-coal-mine" not in file.read()
+    for name in (sqlite.url.database, f"{sqlite.url.database}-wal"):
+        assert b"canary-in-the-coal-mine" not in Path(name).read_bytes()
+
+
+def test_emptying_the_log_keeps_nobody_waiting_for_one_who_reads_for_long(sqlite: Database) -> None:
+    with sqlite.transaction() as session:
+        session.add(_row())
+    with sqlite.reading() as reader:
+        reader.scalar(sa.select(sa.func.count()).select_from(SignInFailure))
+        with sqlite.transaction() as session:
+            session.add(_row("other"))
+        began = time.monotonic()
+        sqlite.empty_log(wait_seconds=0.05)
+        assert time.monotonic() - began < 2
+    with sqlite.engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 5000
 
 
 def test_a_writer_who_waits_too_long_is_told(sqlite: Database) -> None:
@@ -178,3 +191,9 @@ def test_a_writer_who_waits_too_long_is_told(sqlite: Database) -> None:
         session.flush()
         with pytest.raises(OperationalError, match="locked"):
             write()
+
+
+def test_adding_a_row_unless_it_is_there_tells_whether_it_was(database: Database) -> None:
+    row = {"key": "k", "count": 1, "last_at": AT}
+    with database.transaction() as session:
+        assert [session.add_unless_there(SignInFailure, **row) for _ in range(2)] == [True, False]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,16 @@ def test_a_first_start_makes_everything_private(config: Config) -> None:
     os.umask(before)
     assert modes == dict.fromkeys(("master.key", "keypost.db", "keypost.db-wal", "keypost.db-shm"), 0o600)
     assert stat.S_IMODE(config.instance.stat().st_mode) == 0o700
+
+
+def test_no_core_file_would_hold_what_it_knows(config: Config) -> None:
+    asked = (
+        "import resource; from webapp.config import Config; from webapp.installation import open_installation;"
+        "open_installation(Config.from_environment()); print(resource.getrlimit(resource.RLIMIT_CORE)[0])"
+    )
+    environment = {**os.environ, "KEYPOST_INSTANCE": str(config.instance)}
+    done = subprocess.run([sys.executable, "-c", asked], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "0"
 
 
 def test_a_database_that_was_open_to_others_is_closed(config: Config) -> None:

@@ -178,3 +178,12 @@ def test_a_pipe_in_place_of_the_key_does_not_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "master.key", 0o600)
     with pytest.raises(CannotStart, match="is damaged"):
         read_key_file(tmp_path / "master.key")
+
+
+@pytest.mark.parametrize("known", [bytes(32), b"\xab" * 32, bytes(range(32)), b"0123456789" * 3 + b"01"], ids=bytes.hex)
+def test_a_sample_key_is_refused(tmp_path: Path, known: bytes) -> None:
+    path = tmp_path / "master.key"
+    path.write_text(known.hex())
+    path.chmod(0o600)
+    with pytest.raises(CannotStart, match="a sample that everybody knows"):
+        read_key_file(path)

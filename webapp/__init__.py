@@ -9,34 +9,57 @@ from flask import Flask, Response, g, request
 from flask.sessions import SecureCookieSessionInterface
 from flask_wtf.csrf import CSRFProtect
 
-from webapp import access, htmx, refusals
+from webapp import access, htmx, i18n, ingress, once, reading, refusals, static_files
+from webapp.audit import words
 from webapp.blueprints import (
     IdConverter,
     accounts,
     admin,
     audit,
     certificates,
+    confirmation,
+    first_steps,
+    forgotten,
     health,
+    identity,
+    imports,
+    language,
+    mail_access_url,
     mail_confirmation,
     mail_discovery,
+    mail_preferences,
     mail_settings,
+    mail_texts,
+    outbox,
+    palette,
+    passkeys,
     profile,
+    resource_exports,
+    resource_imports,
     resources,
+    second_factor,
     session,
     setup,
+    shares,
+    sign_in_policy,
     users,
     welcome,
 )
 from webapp.forms.mail import remedy_in_words
 from webapp.installation import Installation
+from webapp.mail import likeness
 from webapp.mail.discovery import fields_of
 from webapp.mail.presets import presets
+from webapp.mail.retrospect import meaning_of_pause
+from webapp.mail.wording import STYLE_SOURCE
+from webapp.moments import lasting, relative
+from webapp.outbox.messages import kind_label, state_label
+from webapp.server import MAX_BODY_BYTES
 from webapp.trust.store import TrustStore
 
-MAX_BODY_BYTES = 1024 * 1024
 POLICY = (
-    "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'; "
+    "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'self' {mail_style}; img-src 'self' data:; "
+    "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'; "
     "require-trusted-types-for 'script'; trusted-types htmx"
 )
 
@@ -44,18 +67,35 @@ POLICY = (
 _NOUNS = (
     setup,
     session,
+    confirmation,
     profile,
+    language,
+    second_factor,
+    passkeys,
     resources,
+    resource_imports,
+    resource_exports,
     accounts,
+    shares,
     admin,
+    first_steps,
     mail_settings,
     mail_discovery,
     mail_confirmation,
+    mail_access_url,
+    mail_texts,
+    mail_preferences,
     certificates,
     users,
+    sign_in_policy,
+    imports,
     welcome,
+    forgotten,
+    outbox,
     audit,
     health,
+    identity,
+    palette,
 )
 
 
@@ -72,6 +112,7 @@ class CookieSessions(SecureCookieSessionInterface):
 def create_app(installation: Installation) -> Flask:
     """Put the parts together."""
     app = Flask(__name__)
+    app.request_class = ingress.Request
     app.config.update(
         SECRET_KEY=installation.keyring.derive("cookie").hex(),
         SESSION_COOKIE_HTTPONLY=True,
@@ -85,9 +126,23 @@ def create_app(installation: Installation) -> Flask:
     app.extensions["installation"] = installation
     app.extensions["trust"] = TrustStore(installation.database)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    i18n.install(app.jinja_env)
     app.jinja_env.filters["remedy"] = remedy_in_words
+    app.jinja_env.filters["likeness"] = likeness.of_host
     app.jinja_env.filters["fill"] = fields_of
+    app.jinja_env.filters["relative"] = relative
+    app.jinja_env.filters["lasting"] = lasting
     app.jinja_env.globals["presets"] = presets
+    app.jinja_env.filters["meaning"] = meaning_of_pause
+    app.jinja_env.filters["kind_label"] = kind_label
+    app.jinja_env.filters["state_label"] = state_label
+    app.jinja_env.filters["act"] = words.action
+    app.jinja_env.filters["how_it_ended"] = words.ended
+    app.jinja_env.filters["about"] = words.subject
+    reading.guard(app)
+    ingress.guard(app, installation)
+    app.jinja_env.globals["first_steps"] = first_steps.first_steps
+    app.jinja_env.globals["outbox_banner"] = outbox.banner
     app.before_request(refusals.refuse_malformed)
     CSRFProtect(app)
     app.url_map.converters["id"] = IdConverter
@@ -95,8 +150,10 @@ def create_app(installation: Installation) -> Flask:
         app.register_blueprint(noun.bp)
     refusals.register(app)
     access.guard(app, installation)
+    once.guard(app, installation)
     app.context_processor(_context)
     app.after_request(_harden)
+    static_files.compress(app)
     return app
 
 
@@ -117,14 +174,14 @@ def _context() -> dict[str, Any]:
 
 def _harden(response: Response) -> Response:
     headers = response.headers
-    headers["Content-Security-Policy"] = POLICY.format(nonce=nonce())
+    headers["Content-Security-Policy"] = POLICY.format(nonce=nonce(), mail_style=STYLE_SOURCE)
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Referrer-Policy"] = "same-origin"
     headers["Cross-Origin-Opener-Policy"] = "same-origin"
     headers["Cross-Origin-Resource-Policy"] = "same-origin"
     headers["Permissions-Policy"] = "camera=(), geolocation=(), microphone=()"
     if request.is_secure:
-        headers["Strict-Transport-Security"] = "max-age=31536000"
+        headers["Strict-Transport-Security"] = "max-age=31536000; includeSubDomains"
     if request.endpoint == "static":
         headers["Cache-Control"] = "public, max-age=3600"
     else:

@@ -3,22 +3,40 @@
 from __future__ import annotations
 
 import enum
+import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from flask import Flask, abort, g, request, session, url_for
+from flask import Flask, abort, current_app, g, make_response, render_template, request, session, url_for
+from flask import Response as FlaskResponse
+from itsdangerous import BadData, URLSafeTimedSerializer
 from werkzeug.wrappers import Response
 
-from webapp import htmx
+from webapp import challenge, htmx, ingress, reading
 from webapp.actor import Actor, Role
+from webapp.challenge import Purpose
+from webapp.errors import Invalid, Unavailable
+from webapp.i18n import gettext as _
 from webapp.identity import sessions
+from webapp.identity.throttle import KnownBrowser
+from webapp.keyring import Secret
 
 if TYPE_CHECKING:
+    from webapp.identity.sessions import Resumed
     from webapp.identity.users import User
     from webapp.installation import Installation
 
 View = TypeVar("View", bound=Callable[..., object])
 _ATTRIBUTE = "keypost_access"
+_BROWSER_KNOWN_FOR = 180 * 24 * 60 * 60  # seconds
+_USERS_PER_BROWSER = 20
+_STEP_UP = "keypost_step_up"
+_PROOF = ("proof_password", "proof_code", "proof_passkey")
+_LONGEST_PROOF = (2000, 2000, 20_000)
+# What a page of a session may not carry on to the next: what was typed in secret, and tokens of their own page.
+_NOT_CARRIED = ("password", "current", "secret", "code", "token", "proof_")
+# Where somebody may go whose role needs a second factor that is not set up yet.
+_BEFORE_SECOND_FACTOR = frozenset({"second_factor", "passkeys", "session", "confirmation"})
 
 
 class Access(enum.Enum):
@@ -46,11 +64,16 @@ _ROLES = {
 }
 
 
-def allow(access: Access) -> Callable[[View], View]:
-    """Say whom a view lets in. A view that says nothing stops the start."""
+def allow(access: Access, *, step_up: bool = False) -> Callable[[View], View]:
+    """Say whom a view lets in. A view that says nothing stops the start.
+
+    step_up: only who proved within five minutes who they are; anybody else is asked first, and then goes on to this
+    view. The form that leads here may carry no secret. A view whose form does calls require_proof() itself.
+    """
 
     def declare(view: View) -> View:
         setattr(view, _ATTRIBUTE, access)
+        setattr(view, _STEP_UP, step_up)
         return view
 
     return declare
@@ -64,29 +87,166 @@ def guard(app: Flask, installation: Installation) -> None:
         raise RuntimeError(f"these views do not say whom they let in: {', '.join(undeclared)}")
 
     def check() -> Response | None:
-        _recognise(installation)
+        recognise(installation)
         if request.endpoint is None:
             return None
-        access: Access = getattr(app.view_functions[request.endpoint], _ATTRIBUTE)
-        if access.lets_in(current_actor_or_none()):
-            return None
-        if current_actor_or_none() is None:
-            return htmx.go(url_for("session.sign_in", next=_here()))
-        abort(403)
+        view = app.view_functions[request.endpoint]
+        access: Access = getattr(view, _ATTRIBUTE)
+        if not access.lets_in(current_actor_or_none()):
+            return _lead_in(installation)
+        if access is not Access.PUBLIC and lacks_second_factor() and request.blueprint not in _BEFORE_SECOND_FACTOR:
+            return htmx.go(url_for("second_factor.show"))
+        if getattr(view, _STEP_UP):
+            _ask_before()
+        return None
 
     app.before_request(check)
+    app.after_request(_know_browser)
+    app.context_processor(lambda: {"confined": lacks_second_factor()})
+    # Macros see what is global, not what a context processor gives.
+    app.jinja_env.globals.update(is_proved=is_proved, has_second_factor=has_second_factor, has_passkey=has_passkey)
 
 
-def _recognise(installation: Installation) -> None:
+def recognise(installation: Installation) -> None:
+    """Find out who asks, by the token of their session."""
     token = session.get("token")
-    user = sessions.resume(installation.database, token) if isinstance(token, str) else None
-    g.user = user
-    g.actor = user.actor(source()) if user is not None else None
+    g.resumed = sessions.resume(installation.database, token) if isinstance(token, str) else None
+    g.actor = g.resumed.user.actor(source()) if g.resumed is not None else None
+    if g.resumed is not None:
+        reading.meet(installation.database, g.resumed.user)
+
+
+def _lead_in(installation: Installation) -> Response:
+    """Where somebody goes who may not go here: to sign in, to the second step of it, or nowhere."""
+    if current_actor_or_none() is not None:
+        abort(403)
+    if htmx.is_htmx():
+        return htmx.session_ended()
+    if can_send_again(installation):
+        return send_again_page(401)
+    with installation.database.reading() as reading:
+        half = sessions.awaiting(reading, session.get("token", ""))
+    return htmx.go(url_for("session.second_step" if half else "session.sign_in", next=_here()))
+
+
+def lacks_second_factor() -> bool:
+    """Whether the signed-in user has to set up a second factor before anything else."""
+    resumed: Resumed | None = g.get("resumed")
+    return resumed is not None and resumed.lacks_second_factor
+
+
+def has_second_factor() -> bool:
+    """Whether the signed-in user has set up a second factor."""
+    resumed: Resumed | None = g.get("resumed")
+    return resumed is not None and resumed.has_second_factor
+
+
+def has_passkey() -> bool:
+    """Whether the signed-in user has a passkey."""
+    resumed: Resumed | None = g.get("resumed")
+    return resumed is not None and resumed.has_passkey
+
+
+def is_proved() -> bool:
+    """Whether the person proved within five minutes who they are: by signing in, or when asked again."""
+    resumed: Resumed | None = g.get("resumed")
+    return resumed is not None and (resumed.proved or bool(g.get("proved")))
+
+
+def require_proof(*, afresh: bool = False) -> None:
+    """Go on only with somebody who proved within five minutes who they are, or does so in this very request.
+
+    afresh: only with who does so in this very request. Raises Invalid, for the view to show in its form, where the
+    macro proof() draws the fields. Under htmx the answer is a dialog above the page instead, so that nothing typed is
+    lost; app.js then presses the same button again.
+    """
+    if is_proved() and not afresh:
+        return
+    if any(request.form.get(name) for name in _PROOF):
+        take_proof()
+        return
+    if htmx.is_htmx() and not afresh:
+        abort(htmx.ask_for_proof())
+    raise Invalid(_("Confirm that it is you, with your password or a code, and send this again."), "proof_password")
+
+
+def take_proof() -> None:
+    """Judge the password, code or passkey in the form; the session gets a new token. Raises Invalid, Unavailable."""
+    database = cast("Installation", current_app.extensions["installation"]).database
+    password, code, passkey = (
+        request.form.get(name, "")[:most] for name, most in zip(_PROOF, _LONGEST_PROOF, strict=True)
+    )
+    if passkey:
+        with database.reading() as reading:
+            party = challenge.party(reading)
+        asked = challenge.take(Purpose.PROOF)
+        session["token"] = sessions.prove_by_passkey(
+            database, current_actor(), party, session["token"], challenge=asked, answer=passkey
+        )
+    else:
+        session["token"] = sessions.prove(
+            database, current_actor(), session["token"], password=Secret(password), code=code.strip()
+        )
+    g.proved = True
+
+
+def _ask_before() -> None:
+    try:
+        require_proof()
+    except (Invalid, Unavailable) as error:
+        problem = str(error) if any(request.form.get(name) for name in _PROOF) else ""
+        abort(make_response(_confirmation_page(problem), htmx.INVALID))
+
+
+def _confirmation_page(problem: str) -> str:
+    """Ask who it is, and carry on what the form before held, except for what must not be in a page."""
+    if request.method != "POST":
+        return render_template("confirmation/form.html", action=None, carried=[], next=_here(), problem=problem)
+    return render_template(
+        "confirmation/form.html", action=request.path, carried=_carried(), next=None, problem=problem
+    )
+
+
+def _carried() -> list[tuple[str, str]]:
+    """What the form before held, except for what must not be in a page."""
+    return [
+        (name, value)
+        for name, value in request.form.items(multi=True)
+        if not any(secret in name for secret in _NOT_CARRIED)
+    ]
+
+
+def can_send_again(installation: Installation) -> bool:
+    """Whether this form was sent by a page of ours that was opened in another session, so that it may be sent again."""
+    view = current_app.view_functions.get(request.endpoint or "")
+    if request.method != "POST" or view is None or getattr(view, _ATTRIBUTE) is Access.PUBLIC:
+        return False
+    return ingress.is_from_our_page(installation.config, installation.database)
+
+
+def send_again_page(status: int) -> FlaskResponse:
+    """Keep what was typed in a page that sends it again, after somebody has signed in and looked at it once more."""
+    secret = any(request.form.get(name) for name in request.form if "password" in name or "secret" in name)
+    return make_response(
+        render_template(
+            "session/ended.html",
+            carried=_carried(),
+            action=request.full_path.rstrip("?"),
+            lacks_secret=secret,
+            lacks_file=any(file.filename for file in request.files.values()),
+        ),
+        status,
+    )
 
 
 def current_user() -> User:
     """The signed-in user of this request."""
-    return cast("User", g.user)
+    return cast("Resumed", g.resumed).user
+
+
+def current_sign_in() -> int:
+    """The number of this request's session."""
+    return cast("Resumed", g.resumed).sign_in_id
 
 
 def current_actor() -> Actor:
@@ -101,6 +261,42 @@ def current_actor_or_none() -> Actor | None:
 def source() -> str:
     """The address this request came from."""
     return request.remote_addr or "unknown"
+
+
+def known_browser() -> KnownBrowser | None:
+    """As whom this browser has signed in before, as its own signed cookie says."""
+    try:
+        content = _browser_signer().loads(request.cookies.get(_browser_cookie(), ""), max_age=_BROWSER_KNOWN_FOR)
+        return KnownBrowser(str(content["id"]), frozenset(map(int, content["users"])))
+    except (BadData, KeyError, TypeError, ValueError):
+        return None
+
+
+def _know_browser(response: FlaskResponse) -> FlaskResponse:
+    """Note in the browser that this user has signed in with it, so that guesses made elsewhere never make it wait."""
+    resumed: Resumed | None = g.get("resumed")
+    known = known_browser() if resumed is not None else None
+    if resumed is None or request.endpoint == "static" or (known is not None and resumed.user.id in known.user_ids):
+        return response
+    users = [resumed.user.id, *(known.user_ids if known is not None else ())][:_USERS_PER_BROWSER]
+    content = {"id": known.id if known is not None else secrets.token_urlsafe(16), "users": users}
+    response.set_cookie(
+        _browser_cookie(),
+        _browser_signer().dumps(content),
+        max_age=_BROWSER_KNOWN_FOR,
+        secure=request.is_secure,
+        httponly=True,
+        samesite="Lax",
+    )
+    return response
+
+
+def _browser_cookie() -> str:
+    return "__Host-keypost-browser" if request.is_secure else "keypost-browser"
+
+
+def _browser_signer() -> URLSafeTimedSerializer:
+    return URLSafeTimedSerializer(str(current_app.secret_key), salt="known browser")
 
 
 def remember(token: str) -> None:

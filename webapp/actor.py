@@ -7,6 +7,9 @@ import getpass
 import os
 from dataclasses import dataclass
 
+from webapp.i18n import N_
+from webapp.i18n import gettext as _
+
 
 class Role(enum.StrEnum):
     """What a user may do before anything is shared with them; the value is stored."""
@@ -18,13 +21,26 @@ class Role(enum.StrEnum):
 
     @property
     def label(self) -> str:
-        """The role's name as pages and commands write it."""
-        return self.value.replace("-", " ").title()
+        """The role's name in the reader's language."""
+        return _(_LABELS[self])
+
+    @property
+    def written(self) -> str:
+        """The role's name as tables carry it, whatever the reader's language; from_text() reads it."""
+        return _LABELS[self]
 
     @classmethod
     def from_text(cls, text: str) -> Role:
         """Read a role from its value or its label, in any case. Raises ValueError for anything else."""
         return cls(text.strip().lower().replace(" ", "-").replace("_", "-"))
+
+
+_LABELS = {
+    Role.ADMINISTRATOR: N_("Administrator"),
+    Role.PASSWORD_ADMINISTRATOR: N_("Password Administrator"),
+    Role.PASSWORD_AUDITOR: N_("Password Auditor"),
+    Role.PASSWORD_USER: N_("Password User"),
+}
 
 
 @dataclass(frozen=True, slots=True)

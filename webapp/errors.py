@@ -28,5 +28,9 @@ class Conflict(Problem):
     """Somebody else changed the same thing in the meantime, or something still depends on it."""
 
 
+class Unavailable(Problem):
+    """It cannot be done at the moment; nothing was changed, and it may work later."""
+
+
 class CannotStart(Problem):
     """The program cannot run as it is set up; the sentence names the setting or file at fault."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
-from flask import Response, make_response, redirect, render_template, request, url_for
+from flask import Response, make_response, redirect, render_template, request, stream_with_context, url_for
 from werkzeug.wrappers import Response as BaseResponse
+
+from webapp.i18n import throughout
 
 INVALID = 422
 TOO_MANY = 429
@@ -20,6 +23,17 @@ def is_htmx() -> bool:
 def wants_stream() -> bool:
     """Whether the asking htmx can show an answer piece by piece (text/event-stream)."""
     return is_htmx() and "text/event-stream" in request.headers.get("Accept", "")
+
+
+def stream(parts: Iterator[str]) -> Response:
+    """Each part of a page as an event of its own, as soon as it is made, in the language of who asked."""
+    events = (_event(part) for part in throughout(parts))
+    return Response(stream_with_context(events), mimetype="text/event-stream")
+
+
+def _event(part: str) -> str:
+    """One event of a stream (WHATWG HTML, server-sent events)."""
+    return "".join(f"data: {line}\n" for line in part.splitlines()) + "\n"
 
 
 def layout() -> str:
@@ -44,6 +58,32 @@ def done(endpoint: str, *, event: str | None = None, say: str = "", **values: An
         response.headers["HX-Redirect"] = url_for(endpoint, **values)
         return response
     response.headers["HX-Trigger"] = json.dumps({event: {}, "keypost:done": {"say": say}})
+    return response
+
+
+def say(response: Response, sentence: str) -> None:
+    """Have the page say this above whatever it shows: an error's own page is not swapped into a part of another."""
+    response.headers["HX-Trigger"] = json.dumps({"keypost:say": {"say": sentence}})
+
+
+def ask_for_proof() -> Response:
+    """Have the page open its dialog that asks who it is. What was asked for is not done."""
+    response = make_response("", 403)
+    response.headers["HX-Trigger"] = json.dumps({"keypost:prove": {}})
+    return response
+
+
+def session_ended() -> Response:
+    """Have the page say so above whatever it shows, so that nothing typed is lost. What was asked for is not done."""
+    response = make_response("", 401)
+    response.headers["HX-Trigger"] = json.dumps({"keypost:ended": {}})
+    return response
+
+
+def proved() -> Response:
+    """Have the page close that dialog, and ask for the same once more."""
+    response = make_response("", 204)
+    response.headers["HX-Trigger"] = json.dumps({"keypost:proved": {}})
     return response
 
 

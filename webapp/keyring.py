@@ -1,7 +1,11 @@
-"""The master key and everything sealed with it: the only symmetric cryptography.
+"""The master key and everything sealed under it: the only symmetric cryptography.
 
 A sealed secret is ``format (1 byte) | key id (8 bytes) | nonce (12 bytes) | AES-256-GCM ciphertext and tag``.
-The associated data names table, row and field, so that a ciphertext moved elsewhere no longer opens.
+The associated data names format, key, table, row and field, so that a ciphertext moved elsewhere no longer opens.
+
+Secrets are sealed with data keys that serve for a term each; the master key only wraps those, and they lie wrapped in
+the database. The original term is the key that this master key gives by itself: databases made before there were terms
+are sealed with it.
 """
 
 from __future__ import annotations
@@ -9,9 +13,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
+import itertools
 import os
 import secrets
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -25,7 +31,8 @@ from webapp.errors import CannotStart
 _FORMAT: Final = b"\x01"
 _KEY_ID_BYTES: Final = 8
 _NONCE_BYTES: Final = 12
-_HEADER_BYTES: Final = 1 + _KEY_ID_BYTES + _NONCE_BYTES
+_KEY_ID_END: Final = 1 + _KEY_ID_BYTES
+_HEADER_BYTES: Final = _KEY_ID_END + _NONCE_BYTES
 KEY_BYTES: Final = 32
 
 
@@ -71,15 +78,17 @@ class SealBroken(Exception):
 class Keyring:
     """Seals and opens secrets, and derives the other keys this installation needs.
 
-    master: 32 random bytes.
+    master: 32 random bytes. find: gives a data key that is not known yet, wrapped, by its id; the database sets it.
     """
 
     def __init__(self, master: bytes) -> None:
         if len(master) != KEY_BYTES:
             raise ValueError(f"a master key has {KEY_BYTES} bytes")
         self._master = master
-        self._cipher = AESGCM(self.derive("seal"))
+        self._wrapper = AESGCM(self.derive("wrap"))
         self.key_id = hashlib.sha256(self.derive("key id")).digest()[:_KEY_ID_BYTES]
+        self._terms = {self.key_id: AESGCM(self.derive("seal"))}
+        self.find: Callable[[bytes], bytes | None] = lambda _key_id: None
 
     def derive(self, purpose: str) -> bytes:
         """A 32-byte key for one purpose (HKDF-SHA-256, RFC 5869)."""
@@ -93,23 +102,72 @@ class Keyring:
             mac.update(len(encoded).to_bytes(8, "big") + encoded)
         return mac.hexdigest()
 
-    def seal(self, secret: Secret, *, table: str, row: str | int, field: str) -> bytes:
-        """Seal a secret for one place in the database."""
-        nonce = os.urandom(_NONCE_BYTES)
-        header = _FORMAT + self.key_id
-        sealed = self._cipher.encrypt(nonce, _utf8(secret.reveal()), header + _place(table, row, field))
-        return header + nonce + sealed
+    def new_term(self) -> tuple[bytes, bytes]:
+        """Make a data key at random; gives its id, and the key wrapped by the master key."""
+        key = os.urandom(KEY_BYTES)
+        key_id = hashlib.sha256(b"keypost/1/term" + key).digest()[:_KEY_ID_BYTES]
+        return key_id, self._encrypt(self._wrapper, self.key_id, key, _place("key_terms", key_id.hex(), "wrapped"))
+
+    def learn(self, key_id: bytes, wrapped: bytes) -> None:
+        """Unwrap a data key, to open with it and to seal with it. Raises SealBroken."""
+        if key_id in self._terms:
+            return
+        place = _place("key_terms", key_id.hex(), "wrapped")
+        if wrapped[:_KEY_ID_END] != header_of(self.key_id):
+            raise SealBroken(f"the data key {key_id.hex()} was wrapped by another master key")
+        key = self._decrypt(self._wrapper, wrapped, place, f"the data key {key_id.hex()}")
+        self._terms[key_id] = AESGCM(key)
+
+    def knows(self, key_id: bytes) -> bool:
+        """Whether the data key with this id was learnt already."""
+        return key_id in self._terms
+
+    def seal(self, secret: Secret, *, table: str, row: str | int, field: str, term: bytes | None = None) -> bytes:
+        """Seal a secret for one place in the database. term: the id of a known data key, the original one unless given.
+
+        Code that has a session seals with ``session.keyring``, which knows the term in force.
+        """
+        key_id = term or self.key_id
+        return self._encrypt(self._terms[key_id], key_id, _utf8(secret.reveal()), _place(table, row, field))
 
     def unseal(self, sealed: bytes, *, table: str, row: str | int, field: str) -> Secret:
         """Open what seal() made for the same place. Raises SealBroken."""
-        header, nonce, ciphertext = sealed[:9], sealed[9:_HEADER_BYTES], sealed[_HEADER_BYTES:]
-        if header != _FORMAT + self.key_id:
-            raise SealBroken(f"{table}.{field} of row {row} was sealed with another key")
+        what = f"{table}.{field} of row {row}"
+        cipher = self._cipher(key_id_of(sealed))
+        if cipher is None or sealed[:1] != _FORMAT:
+            raise SealBroken(f"{what} was sealed with another key")
+        return Secret(self._decrypt(cipher, sealed, _place(table, row, field), what).decode("utf-8", "surrogatepass"))
+
+    def _cipher(self, key_id: bytes) -> AESGCM | None:
+        if key_id not in self._terms and len(key_id) == _KEY_ID_BYTES:
+            wrapped = self.find(key_id)
+            if wrapped is not None:
+                self.learn(key_id, wrapped)
+        return self._terms.get(key_id)
+
+    @staticmethod
+    def _encrypt(cipher: AESGCM, key_id: bytes, plain: bytes, place: bytes) -> bytes:
+        nonce = os.urandom(_NONCE_BYTES)
+        header = header_of(key_id)
+        return header + nonce + cipher.encrypt(nonce, plain, header + place)
+
+    @staticmethod
+    def _decrypt(cipher: AESGCM, sealed: bytes, place: bytes, what: str) -> bytes:
+        header, nonce, ciphertext = sealed[:_KEY_ID_END], sealed[_KEY_ID_END:_HEADER_BYTES], sealed[_HEADER_BYTES:]
         try:
-            opened = self._cipher.decrypt(nonce, ciphertext, header + _place(table, row, field))
+            return cipher.decrypt(nonce, ciphertext, header + place)
         except (InvalidTag, ValueError):
-            raise SealBroken(f"{table}.{field} of row {row} does not open: it was altered or moved") from None
-        return Secret(opened.decode("utf-8", "surrogatepass"))
+            raise SealBroken(f"{what} does not open: it was altered or moved") from None
+
+
+def header_of(key_id: bytes) -> bytes:
+    """What everything sealed with this data key begins with."""
+    return _FORMAT + key_id
+
+
+def key_id_of(sealed: bytes) -> bytes:
+    """The id of the data key that a value was sealed with."""
+    return sealed[len(_FORMAT) : _KEY_ID_END]
 
 
 def _place(table: str, row: str | int, field: str) -> bytes:
@@ -169,12 +227,25 @@ def read_key_file(path: Path) -> Keyring:
     if mode & 0o077:
         raise CannotStart(f"The master key {path} is open to other users. Close it with: chmod 600 {path}")
     try:
-        return Keyring(bytes.fromhex(text.decode("ascii")))
+        master = bytes.fromhex(text.decode("ascii"))
+        keyring = Keyring(master)
     except ValueError:
         raise CannotStart(
             f"The master key {path} is damaged: it should be {2 * KEY_BYTES} hexadecimal digits and nothing else. "
             "Put it back from where you keep its copy."
         ) from None
+    if _is_sample(master):
+        raise CannotStart(
+            f"The master key {path} is a sample that everybody knows, not one made at random. "
+            "Put the right one back; for a new installation remove it, and Keypost makes one."
+        )
+    return keyring
+
+
+def _is_sample(master: bytes) -> bool:
+    """Whether a key is made of few bytes or counts up: of 32 random bytes, hardly ever fewer than 24 differ."""
+    steps = {(after - before) % 256 for before, after in itertools.pairwise(master)}
+    return len(set(master)) < KEY_BYTES // 2 or len(steps) == 1
 
 
 def _read_little(handle: int) -> tuple[bytes, int]:

@@ -5,26 +5,46 @@ from __future__ import annotations
 import logging
 import secrets
 from http import HTTPStatus
+from typing import TYPE_CHECKING, cast
 
-from flask import Flask, Response, abort, make_response, render_template, request
+from flask import Flask, Response, abort, current_app, make_response, render_template, request
 from flask_wtf.csrf import CSRFError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
 
-from webapp import htmx
-from webapp.errors import Conflict, Invalid, NotFound, Problem, Refused
+from webapp import access, htmx
+from webapp.actor import Actor, Role
+from webapp.audit import refused
+from webapp.db import is_full
+from webapp.errors import Conflict, Invalid, NotFound, Problem, Refused, Unavailable
+from webapp.i18n import gettext as _
+from webapp.i18n import lazy
+from webapp.ingress import Malformed, OtherSite, UnknownHost
+
+if TYPE_CHECKING:
+    from webapp.db import Database
+    from webapp.installation import Installation
 
 log = logging.getLogger("keypost")
 
-_STATUS: dict[type[Problem], int] = {Invalid: 422, NotFound: 404, Refused: 403, Conflict: 409}
+_STATUS: dict[type[Problem], int] = {
+    Malformed: 400,
+    OtherSite: 400,
+    UnknownHost: 421,
+    Invalid: 422,
+    NotFound: 404,
+    Refused: 403,
+    Conflict: 409,
+    Unavailable: 503,
+}
 _SENTENCES = {
-    400: "The request could not be understood. Go back, reload the page and try again.",
-    403: "Your role does not include this. Ask an administrator if you need it.",
-    404: "There is nothing here, or nothing that you may see. Check the address, or start from Resources.",
-    405: "This address does not work that way. Go back and use the page's own buttons.",
-    413: "That was more than Keypost takes at once: one megabyte, five hundred fields.",
-    429: "That was too often. Wait a minute and try again.",
+    400: lazy("The request could not be understood. Go back, reload the page and try again."),
+    403: lazy("Your role does not include this. Ask an administrator if you need it."),
+    404: lazy("There is nothing here, or nothing that you may see. Check the address, or start from Resources."),
+    405: lazy("This address does not work that way. Go back and use the page's own buttons."),
+    413: lazy("That was more than Keypost takes at once: one megabyte, five hundred fields."),
+    429: lazy("That was too often. Wait a minute and try again."),
 }
 _MAX_FIELDS = 500
 UPLOAD = "file"
@@ -37,6 +57,7 @@ def register(app: Flask) -> None:
     app.register_error_handler(CSRFError, _stale_form)
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(OperationalError, _database_busy)
+    app.register_error_handler(InterfaceError, _database_busy)
     app.register_error_handler(PoolTimeout, _database_busy)
     app.register_error_handler(Exception, _unexpected)
 
@@ -51,11 +72,6 @@ def refuse_malformed() -> None:
     # A file in the place of a text would meet code that expects a string.
     if any(name != UPLOAD for name in request.files):
         abort(400)
-    if request.method not in ("GET", "HEAD", "OPTIONS") and request.headers.get("Sec-Fetch-Site") in (
-        "cross-site",
-        "same-site",
-    ):
-        abort(400)
 
 
 def _is_malformed(text: str) -> bool:
@@ -67,8 +83,7 @@ def _answer(status: int, sentence: str, reference: str = "") -> Response:
     text = render_template("errors/error.html", title=title, status=status, sentence=sentence, reference=reference)
     response = make_response(text, status)
     if htmx.is_htmx():
-        response.headers["HX-Retarget"] = "#dialog"
-        response.headers["HX-Reswap"] = "innerHTML"
+        htmx.say(response, sentence + (f" (reference {reference})" if reference else ""))
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         response.headers["Retry-After"] = "5"
     return response
@@ -76,26 +91,64 @@ def _answer(status: int, sentence: str, reference: str = "") -> Response:
 
 def _problem(problem: Problem) -> Response:
     status = next((code for kind, code in _STATUS.items() if isinstance(problem, kind)), 400)
+    if status == HTTPStatus.FORBIDDEN:
+        _note_refusal()
     return _answer(status, str(problem))
 
 
 def _stale_form(error: CSRFError) -> Response:
+    installation = cast("Installation", current_app.extensions["installation"])
+    if access.can_send_again(installation):
+        access.recognise(installation)
+        if htmx.is_htmx():
+            return htmx.session_ended()
+        return access.send_again_page(400)
     return _answer(
         400,
-        "This form is out of date: you have signed in or out since it was opened, or cookies are switched off. "
-        "Reload the page and send it again; what you typed may still be there when you go back.",
+        _(
+            "This form is out of date: you have signed in or out since it was opened, or cookies are "
+            "switched off. Reload the page and send it again; what you typed may still be there when "
+            "you go back."
+        ),
     )
 
 
 def _http(error: HTTPException) -> Response:
     if error.code is None or error.code < 400:
         return make_response(error.get_response())
-    return _answer(error.code, _SENTENCES.get(error.code, "This did not work. Go back and try again."))
+    if error.code == HTTPStatus.FORBIDDEN:
+        _note_refusal()
+    return _answer(error.code, _SENTENCES.get(error.code, _("This did not work. Go back and try again.")))
+
+
+def _note_refusal() -> None:
+    """Leave a line in the audit trail. The act was refused already, so it does not hang on the line."""
+    actor = access.current_actor_or_none() or Actor(None, "nobody", access.source(), Role.PASSWORD_USER)
+    try:
+        with _database().transaction() as session:
+            refused.record(session, actor, f"{request.method} {request.path}")
+    except (OperationalError, PoolTimeout, Unavailable) as error:
+        log.warning("a refusal was not recorded: %s", type(error).__name__)
+
+
+def _database() -> Database:
+    return cast("Installation", current_app.extensions["installation"]).database
 
 
 def _database_busy(error: Exception) -> Response:
+    if is_full(error):
+        log.error("the disk of the database is full")
+        return _answer(
+            507,
+            _(
+                "The disk of this Keypost is full, so nothing can be saved, and nothing was changed. "
+                "Reading goes on. Ask whoever runs it to make room, then try again."
+            ),
+        )
     log.warning("database not available: %s", type(error).__name__)
-    return _answer(503, "The database is busy or cannot be reached. Nothing was changed; try again in a few seconds.")
+    return _answer(
+        503, _("The database is busy or cannot be reached. Nothing was changed; try again in a few seconds.")
+    )
 
 
 def _unexpected(error: Exception) -> Response:
@@ -108,7 +161,9 @@ def _unexpected(error: Exception) -> Response:
     log.error("unexpected %s at %s, reference %s", type(error).__name__, where, reference)
     return _answer(
         500,
-        "Something went wrong inside Keypost, and it was not your doing. Nothing was half saved. Try again; if it "
-        "stays, give your administrator the reference below.",
+        _(
+            "Something went wrong inside Keypost, and it was not your doing. Nothing was half saved. "
+            "Try again; if it stays, give your administrator the reference below."
+        ),
         reference,
     )

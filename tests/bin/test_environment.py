@@ -245,7 +245,11 @@ def test_import_cert_looks_for_a_bare_name_in_bin_too(copy: Copy, tmp_path: Path
 
 def test_what_runs_is_what_was_tested() -> None:
     run_lock, test_lock = locked("run"), locked("test")
-    assert {name: test_lock.get(name) for name in run_lock} == run_lock
+    # A package of the tests may need on every system what Keypost needs on one: the marker alone may differ.
+    version = re.compile(r" ; [^\\]+")
+    assert {name: version.sub(" ", test_lock.get(name, "")) for name in run_lock} == {
+        name: version.sub(" ", line) for name, line in run_lock.items()
+    }
 
 
 @pytest.mark.parametrize("name", ["run", "test"])

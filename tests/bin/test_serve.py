@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import http.cookiejar
 import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -131,9 +133,26 @@ def test_the_folder_and_its_files_are_private(tmp_path: Path) -> None:
     folder = tmp_path / "instance"
     with serving(folder):
         assert folder.stat().st_mode & 0o777 == 0o700
-        modes = {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
-    assert {"keypost.db", "master.key"} <= modes.keys()
-    assert set(modes.values()) == {0o600}
+        inside = list(folder.rglob("*"))
+        files = {path.name: path.stat().st_mode & 0o777 for path in inside if not path.is_dir()}
+        folders = {path.name: path.stat().st_mode & 0o777 for path in inside if path.is_dir()}
+    assert {"keypost.db", "master.key"} <= files.keys()
+    assert set(files.values()) == {0o600}
+    assert set(folders.values()) == {0o700}, "the folder in which workers are woken"
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="this system shows no process to others")
+def test_the_key_is_in_no_process_list_and_no_environment(tmp_path: Path) -> None:
+    with serving(tmp_path / "instance") as running:
+        written = (tmp_path / "instance" / "master.key").read_text().strip()
+        key = bytes.fromhex(written)
+        shown = Path("/proc", str(running.process.pid))
+        for file in ("cmdline", "environ"):
+            read = (shown / file).read_bytes()
+            assert read
+            for form in (key, written.encode(), base64.b64encode(key)):
+                assert form not in read
+        assert re.search(r"Max core file size +0 ", (shown / "limits").read_text())
 
 
 def test_ctrl_c_ends_it_cleanly(tmp_path: Path) -> None:
@@ -170,7 +189,7 @@ def test_another_installations_key_is_refused_and_the_database_stays_as_it_is(tm
     with serving(folder) as running:
         running.end()
     before = (folder / "keypost.db").read_bytes()
-    (folder / "master.key").write_text("ab" * 32 + "\n")
+    (folder / "master.key").write_text(secrets.token_hex(32) + "\n")
     assert "not the one this database was sealed with" in refused(folder)
     assert (folder / "keypost.db").read_bytes() == before
 

@@ -11,14 +11,14 @@ from playwright.sync_api import Page, expect
 
 from tests.support.browsing import claim
 from tests.support.mail_server import MailServer
+from tests.support.main_job import FIRST, MAILBOX, add_mailbox_account, expect_accepted, fill_mail_settings
 from webapp.actor import command_line
 from webapp.db import Database
 from webapp.trust.store import import_certificates
 
 pytestmark = pytest.mark.browser
 
-FIRST, SECOND = "first mailbox password", "second mailbox password"
-MAILBOX = "keypost@example.test"
+SECOND = "second mailbox password"
 
 
 @pytest.fixture(params=["starttls", "ssl"])
@@ -28,35 +28,6 @@ def mailbox(request: pytest.FixtureRequest, database: Database) -> Iterator[Mail
         with database.transaction() as session:
             import_certificates(session, command_line(), server.authority_pem(), source="authority.pem")
         yield server
-
-
-def add_mailbox_account(page: Page, base: str) -> None:
-    page.goto(f"{base}/resources/new")
-    page.get_by_label("Name").fill("Mail provider")
-    page.get_by_role("button", name="Add resource").click()
-    page.get_by_role("link", name="Add account").click()
-    page.get_by_label("User name").fill(MAILBOX)
-    page.get_by_label("Password", exact=True).fill(FIRST)
-    page.get_by_role("button", name="Add account").click()
-    expect(page.get_by_role("link", name=MAILBOX)).to_be_visible()
-
-
-def fill_mail_settings(page: Page, base: str, server: MailServer) -> None:
-    page.get_by_label("Server name").fill("localhost")
-    page.get_by_role("radio", name="SSL" if server.security == "ssl" else "TLS").check()
-    page.get_by_label("Port").fill(str(server.port))
-    page.get_by_label("Sender e-mail address").fill(MAILBOX)
-    page.get_by_label("Access URL").fill(base)
-    page.get_by_label("Use an account stored in Keypost").check()
-    page.get_by_label("Account", exact=True).select_option(label=f"Mail provider — {MAILBOX}")
-    page.get_by_label("Send the test mail to").fill("bob@example.test")
-
-
-def expect_accepted(page: Page) -> None:
-    result = page.locator("#_test_result")
-    expect(result).to_have_attribute("data-outcome", "accepted", timeout=20_000)
-    for stage in ("resolve", "connect", "greeting", "hello", "tls", "authentication", "sender", "recipient", "message"):
-        expect(result.locator(f'[data-stage="{stage}"]')).to_have_attribute("data-outcome", "done")
 
 
 def rotate(page: Page, base: str, server: MailServer) -> None:

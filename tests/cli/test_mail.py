@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from tests.support.mail_server import MailServer
 from tests.support.mail_settings import PASSWORD, USERNAME, add_mailbox, join, rotate, trust_server
+from tests.support.scripted_smtp import ScriptedServer, replying
 from webapp.cli import main
 from webapp.installation import Installation
 
@@ -71,6 +72,21 @@ def test_a_stored_password_is_not_sent_to_another_server(
     assert done.exit_code == 1
     assert "--password-stdin: Type the password again: the server name was localhost" in done.output
     assert shown(installation)["server_name"] == "localhost"
+
+
+@pytest.mark.parametrize("field", ["--server-name", "--port", "--security", "--username"])
+def test_no_option_leads_a_stored_password_elsewhere(installation: Installation, field: str) -> None:
+    security = "tls" if field == "--security" else "never"
+    with ScriptedServer(replying()) as saved_at, ScriptedServer(replying()) as thief:
+        place = ("--server-name", "localhost", "--port", saved_at.port, "--security", security)
+        login = ("--sender", "keypost@example.test", "--username", USERNAME, "--password-stdin")
+        assert run(installation, "set", *place, *login, stdin=PASSWORD).exit_code == 0
+        value = {"--server-name": "127.0.0.1", "--port": thief.port, "--security": "never", "--username": "other"}
+        done = run(installation, "set", field, value[field])
+        assert done.exit_code == 1
+        assert "Type the password again" in done.output
+        assert thief.connections + saved_at.connections == 0
+        assert PASSWORD not in done.output
 
 
 def test_an_account_of_the_vault_sends_mail_and_goes_on_after_its_rotation(

@@ -8,13 +8,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
+from argon2 import PasswordHasher
 
 from webapp.actor import Actor, Role, command_line
 from webapp.audit import trail
 from webapp.db import Database
-from webapp.errors import Invalid, NotFound
-from webapp.identity import sessions
-from webapp.identity.sessions import SignIn, SignInFailure
+from webapp.errors import Invalid, NotFound, Unavailable
+from webapp.identity import sessions, throttle
+from webapp.identity.passwords import hash_password
+from webapp.identity.sessions import SignIn
+from webapp.identity.throttle import SignInFailure
 from webapp.identity.users import User, add_user, set_password
 from webapp.keyring import Secret
 
@@ -58,7 +61,26 @@ def test_the_right_password_begins_a_session(database: Database, ada: User) -> N
     assert user.id == ada.id
     resumed = sessions.resume(database, token)
     assert resumed is not None
-    assert resumed.id == ada.id
+    assert resumed.user.id == ada.id
+
+
+def test_a_hash_of_weaker_parameters_is_made_anew_at_sign_in(database: Database, ada: User) -> None:
+    weaker = PasswordHasher(time_cost=1, memory_cost=8192).hash(GOOD.reveal())
+    with database.transaction() as session:
+        session.get_one(User, ada.id).password_hash = weaker
+    with pytest.raises(Invalid):
+        sessions.sign_in(database, "ada@example.com", WRONG, HERE)
+    assert _hash_of(database, ada) == weaker
+    sessions.sign_in(database, "ada@example.com", GOOD, HERE)
+    made = _hash_of(database, ada)
+    assert made.split("$")[3] == hash_password(GOOD).split("$")[3] != weaker.split("$")[3]
+    sessions.sign_in(database, "ada@example.com", GOOD, HERE)
+    assert _hash_of(database, ada) == made
+
+
+def _hash_of(database: Database, user: User) -> str:
+    with database.reading() as session:
+        return session.get_one(User, user.id).password_hash or ""
 
 
 def test_the_database_holds_no_token(database: Database, ada: User) -> None:
@@ -105,7 +127,8 @@ def test_the_wait_grows_to_five_minutes_and_no_further(
 ) -> None:
     _fail(database, 1)
     with database.transaction() as session:
-        session.execute(sa.update(SignInFailure).values(count=1000))
+        here = throttle.for_sign_in("ada@example.com", HERE, free=5, user_id=ada.id, browser=None)[0]
+        session.execute(sa.update(SignInFailure).where(SignInFailure.key == here.key).values(count=1000))
     move(timedelta(minutes=4, seconds=59))
     with pytest.raises(Invalid, match="Wait 2 seconds"):
         sessions.sign_in(database, "ada@example.com", GOOD, HERE)
@@ -140,7 +163,7 @@ def test_many_guesses_at_once_are_no_way_round_the_wait(
     def guess() -> None:
         try:
             sessions.sign_in(database, "ada@example.com", WRONG, HERE)
-        except Invalid as refused:
+        except (Invalid, Unavailable) as refused:
             answers.append(str(refused))
 
     guesses = [threading.Thread(target=guess) for _ in range(12)]
@@ -199,15 +222,16 @@ def test_a_new_role_holds_at_the_next_request(database: Database, ada: User) -> 
         session.get_one(User, ada.id).role = Role.PASSWORD_AUDITOR.value
     resumed = sessions.resume(database, token)
     assert resumed is not None
-    assert resumed.actor(HERE).role is Role.PASSWORD_AUDITOR
+    assert resumed.user.actor(HERE).role is Role.PASSWORD_AUDITOR
 
 
 def test_changing_the_password_ends_all_other_sessions(database: Database, ada: User) -> None:
     kept, other = _begin(database, ada), _begin(database, ada)
     new = Secret("another long password")
-    ended = sessions.change_own_password(database, ada.actor(HERE), kept, current=GOOD, new=new)
+    fresh, ended = sessions.change_own_password(database, ada.actor(HERE), kept, current=GOOD, new=new)
     assert ended == 1
-    assert sessions.resume(database, kept) is not None
+    assert sessions.resume(database, fresh) is not None
+    assert sessions.resume(database, kept) is None
     assert sessions.resume(database, other) is None
     with pytest.raises(Invalid):
         sessions.sign_in(database, "ada@example.com", GOOD, HERE)
@@ -217,7 +241,9 @@ def test_changing_the_password_ends_all_other_sessions(database: Database, ada: 
 def test_changing_the_password_needs_the_current_one(database: Database, ada: User) -> None:
     token = _begin(database, ada)
     with pytest.raises(Invalid, match="not your current") as refused:
-        sessions.change_own_password(database, ada.actor(HERE), token, current=WRONG, new=Secret("a" * 20))
+        sessions.change_own_password(
+            database, ada.actor(HERE), token, current=WRONG, new=Secret("another long password")
+        )
     assert refused.value.field == "current"
 
 
@@ -225,9 +251,13 @@ def test_guessing_the_current_password_has_its_limit(database: Database, ada: Us
     token = _begin(database, ada)
     for _ in range(5):
         with pytest.raises(Invalid, match="not your current"):
-            sessions.change_own_password(database, ada.actor(HERE), token, current=WRONG, new=Secret("a" * 20))
+            sessions.change_own_password(
+                database, ada.actor(HERE), token, current=WRONG, new=Secret("another long password")
+            )
     with pytest.raises(Invalid, match="Wait"):
-        sessions.change_own_password(database, ada.actor(HERE), token, current=GOOD, new=Secret("a" * 20))
+        sessions.change_own_password(
+            database, ada.actor(HERE), token, current=GOOD, new=Secret("another long password")
+        )
 
 
 def test_a_password_changed_during_a_sign_in_lets_nobody_in(
@@ -269,7 +299,7 @@ def test_what_no_longer_matters_is_forgotten(database: Database, ada: User, move
     with database.transaction() as session:
         sessions.forget_old(session)
         assert session.scalar(sa.select(sa.func.count()).select_from(SignIn)) == 1
-        assert session.scalar(sa.select(sa.func.count()).select_from(SignInFailure)) == 1
+        assert session.scalar(sa.select(sa.func.count()).select_from(SignInFailure)) == 4
     assert sessions.resume(database, kept) is not None
     move(timedelta(hours=2))
     with database.transaction() as session:

@@ -31,8 +31,9 @@ def _offer(database: Database) -> str:
 
 
 def test_the_token_makes_the_first_administrator_and_signs_them_in(database: Database) -> None:
-    user = sessions.resume(database, _claim(database, _offer(database)))
-    assert user is not None
+    resumed = sessions.resume(database, _claim(database, _offer(database)))
+    assert resumed is not None
+    user = resumed.user
     assert (user.email, user.role) == ("ada@example.com", Role.ADMINISTRATOR)
 
 

@@ -63,7 +63,12 @@ def test_the_longest_address_that_grows_when_folded_is_kept(database: Database) 
 def test_adding_leaves_an_audit_line_without_password(database: Database) -> None:
     with database.transaction() as session:
         user = add_user(
-            session, command_line(), email="a@b", name="A", role=Role.ADMINISTRATOR, password=Secret("canary " * 5)
+            session,
+            command_line(),
+            email="a@b",
+            name="A",
+            role=Role.ADMINISTRATOR,
+            password=Secret("canary sings of five kettles"),
         )
     with database.reading() as session:
         (line,) = trail.latest(session)

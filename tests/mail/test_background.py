@@ -161,3 +161,16 @@ def test_it_forgets_old_sessions(database: Database, ann: Actor) -> None:
 
     eventually(forgotten)
     work.stop()
+
+
+def test_what_was_deleted_does_not_stay_in_the_log_of_sqlite(database: Database, ann: Actor) -> None:
+    if not database.is_sqlite:
+        pytest.skip("about SQLite alone")
+    log = Path(f"{database.url.database}-wal")
+    assert log.stat().st_size > 0
+    work = BackgroundWork(database, TrustStore(database), poll_seconds=LONG)
+    work.start()
+    try:
+        eventually(lambda: log.stat().st_size == 0)
+    finally:
+        work.stop()

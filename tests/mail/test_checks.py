@@ -224,7 +224,9 @@ def test_the_saved_settings_send_a_test_message(database: Database, ann: Actor, 
 def begin(database: Database, actor: Actor) -> None:
     with database.transaction() as session:
         about = checks.fingerprint_of(session, settings.target_for(session, actor, draft()))
-        checks.begin_test(session, actor, about, "ann@example.com")
+        number = checks.begin_test(session, actor, about, "ann@example.com")
+    with database.transaction() as session:
+        checks.end(session, number, "failed")
 
 
 def test_the_eleventh_test_within_a_minute_is_refused_after_a_restart_too(database: Database, ann: Actor) -> None:
@@ -251,12 +253,22 @@ def test_the_sixty_first_test_within_an_hour_is_refused(database: Database, ann:
     database.clock = real
 
 
-def test_many_tests_at_once_do_not_pass_the_limit(database: Database, ann: Actor) -> None:
+def test_all_administrators_together_have_a_limit_too(database: Database, ann: Actor) -> None:
+    for actor in (ann, join(database, "Ben"), join(database, "Cem")):
+        for _ in range(10):
+            begin(database, actor)
+    with pytest.raises(Refused, match="All administrators together have made 30 tests within a minute"):
+        begin(database, join(database, "Dan"))
+    begin(database, command_line())
+
+
+def test_of_many_tests_at_once_one_runs(database: Database, ann: Actor) -> None:
     outcomes: list[bool] = []
 
     def work() -> None:
         try:
-            begin(database, ann)
+            with database.transaction() as session:
+                checks.begin_search(session, ann, "example.com")
         except Refused:
             outcomes.append(False)
         else:
@@ -267,7 +279,18 @@ def test_many_tests_at_once_do_not_pass_the_limit(database: Database, ann: Actor
         thread.start()
     for thread in threads:
         thread.join()
-    assert outcomes.count(True) == 10
+    assert outcomes.count(True) == 1
+
+
+def test_a_test_that_died_is_waited_for_no_longer_than_a_minute(database: Database, ann: Actor) -> None:
+    with database.transaction() as session:
+        checks.begin_search(session, ann, "example.com")
+    with pytest.raises(Refused, match="still running"):
+        begin(database, ann)
+    start, real = database.clock(), database.clock
+    database.clock = lambda: start + timedelta(seconds=61)
+    begin(database, ann)
+    database.clock = real
 
 
 def test_each_password_version_is_claimed_once(database: Database, ann: Actor, mailbox: Account) -> None:

@@ -18,13 +18,17 @@ from click.testing import CliRunner
 
 from tests.support.mail_certificates import Trusting, server_context
 from tests.support.scripted_smtp import ScriptedServer, Talk
+from webapp.actor import command_line
 from webapp.cli import main
+from webapp.db import Database
 from webapp.errors import Invalid
 from webapp.installation import Installation
 from webapp.keyring import Secret
-from webapp.mail.oauth import ANSWER_LIMIT, ClientCredentials, valid_token_url
+from webapp.mail.fetch import ANSWER_LIMIT
+from webapp.mail.oauth import ClientCredentials, valid_token_url
 from webapp.mail.probe import Result, login_check, outcome_of
-from webapp.mail.transport import Login, Security, Server
+from webapp.mail.transport import Login, Security, Server, Trust
+from webapp.trust.store import TrustStore, import_certificates
 
 MAILBOX, TOKEN, SECRET = "alerts@example.test", "eyJ0eXAi.bearer-token.of_this-run", "client secret/+ö of this run"
 AUTHORITY = trustme.CA()
@@ -96,7 +100,7 @@ def mail_server(talk: Talk) -> None:
     talk.expect("QUIT")
 
 
-def sign_in(url: str, script: Callable[[Talk], None] = mail_server, trust: Trusting | None = None) -> Result:
+def sign_in(url: str, script: Callable[[Talk], None] = mail_server, trust: Trust | None = None) -> Result:
     with ScriptedServer(script) as server:
         login = Login(MAILBOX, Secret(SECRET), ClientCredentials(url, "client:1", "smtp/.default"))
         place = Server("localhost", server.port, Security.NEVER, "keypost.example.test")
@@ -188,6 +192,14 @@ def test_an_endpoint_whose_certificate_is_not_trusted_is_sent_nothing() -> None:
     with TokenEndpoint(answering(200, GOOD), https()) as endpoint:
         cause = failed(sign_in(endpoint.url, trust=Trusting(trustme.CA())), "oauth-token-unreachable")
     assert "certificate is not trusted" in cause
+    assert endpoint.asked == []
+
+
+def test_an_authority_imported_for_mail_vouches_for_no_token_endpoint(database: Database) -> None:
+    with database.transaction() as session:
+        import_certificates(session, command_line(), AUTHORITY.cert_pem.bytes(), source="test")
+    with TokenEndpoint(answering(200, GOOD), server_context(AUTHORITY.issue_cert("localhost"))) as endpoint:
+        failed(sign_in(endpoint.url, trust=TrustStore(database)), "oauth-token-unreachable")
     assert endpoint.asked == []
 
 

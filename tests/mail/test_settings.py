@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.support.mail_settings import PASSWORD, USERNAME, add_mailbox, bound, draft, join, rotate
@@ -22,7 +22,9 @@ from webapp.keyring import Secret
 from webapp.mail import settings
 from webapp.mail.settings import Binding, Draft, InvalidFields, MailSettings, VersionConflict, valid_access_url
 from webapp.mail.transport import Security
+from webapp.vault import shares
 from webapp.vault.accounts import Account, delete_account
+from webapp.vault.rights import Right
 
 BLANK = Secret("")
 
@@ -250,6 +252,34 @@ def test_it_tells_when_the_binder_has_no_access_any_more(database: Database, ann
     assert login_now(database) == (USERNAME, PASSWORD)
 
 
+def test_mail_goes_on_when_the_share_of_whoever_bound_the_account_is_withdrawn(
+    database: Database, ann: Actor, ben: Actor, mailbox: Account
+) -> None:
+    assert ben.id is not None
+    with database.transaction() as session:
+        shares.share_account(session, ann, mailbox.id, ben.id, Right.VIEW)
+    save(database, ben, bound(mailbox))
+    assert binding(database, ann).binder_has_access
+    with database.transaction() as session:
+        shares.withdraw_account(session, ann, mailbox.id, ben.id, although_used=True)
+    assert not binding(database, ann).binder_has_access
+    assert binding(database, ben).label is None
+    assert login_now(database) == (USERNAME, PASSWORD)
+
+
+def test_mail_goes_on_when_the_owner_who_bound_the_account_hands_it_over(
+    database: Database, ann: Actor, ben: Actor, mailbox: Account
+) -> None:
+    assert ben.id is not None
+    save(database, ann, bound(mailbox))
+    with database.transaction() as session:
+        shares.transfer(session, ann, mailbox.resource_id, ben.id, although_used=True)
+    assert not binding(database, ben).binder_has_access
+    assert login_now(database) == (USERNAME, PASSWORD)
+    assert save(database, ben, bound(mailbox, version=1)).bound_by_name == "Ben"
+    assert binding(database, ben).binder_has_access
+
+
 def test_the_bound_account_cannot_be_deleted(database: Database, ann: Actor, mailbox: Account) -> None:
     save(database, ann, bound(mailbox))
     with pytest.raises(Conflict, match="used by Mail Server Settings"), database.transaction() as session:
@@ -387,6 +417,8 @@ def test_it_refuses_an_address_users_could_not_open(typed: str) -> None:
 
 
 @given(st.text(max_size=40).map("https://keypost.example/".__add__) | st.text(max_size=60))
+@example("https://keypost.example/@")
+@example("https://bob@keypost.example/")
 def test_an_access_url_is_one_plain_address_or_refused(typed: str) -> None:
     try:
         kept = valid_access_url(typed)
@@ -395,5 +427,6 @@ def test_an_access_url_is_one_plain_address_or_refused(typed: str) -> None:
     assert kept.startswith(("http://", "https://"))
     assert kept.isascii()
     assert kept.isprintable()
-    assert not set(kept) & set(' ?#@"<>\\')
+    assert not set(kept) & set(' ?#"<>\\')
+    assert "@" not in kept.split("/")[2]
     assert valid_access_url(kept) == kept

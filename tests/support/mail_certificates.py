@@ -32,6 +32,8 @@ class Trusting:
             context.load_verify_locations(cadata=self._pem)
         return context
 
+    public_context = ssl_context
+
 
 class Issued:
     """A key and its certificate, issued by ``issuer`` or by itself."""

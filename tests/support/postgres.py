@@ -51,11 +51,25 @@ def postgres_url(postgres_server: sa.URL) -> Iterator[str]:
         yield url.render_as_string(hide_password=False)
 
 
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: sa.URL) -> Iterator[sa.URL]:
+    """A database to be filled once and copied."""
+    with fresh_database(postgres_server) as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_copy(postgres_server: sa.URL, postgres_template: sa.URL) -> Iterator[sa.URL]:
+    """The URL of a copy of it, dropped after the test; nobody may be connected to it when it is copied."""
+    with fresh_database(postgres_server, str(postgres_template.database)) as url:
+        yield url
+
+
 @contextlib.contextmanager
-def fresh_database(server: sa.URL) -> Iterator[sa.URL]:
-    """Create an empty database and drop it again, whoever is still connected to it."""
+def fresh_database(server: sa.URL, template: str = "template0") -> Iterator[sa.URL]:
+    """Create an empty database, or a copy of another, and drop it again, whoever is still connected to it."""
     name = f"keypost_test_{uuid.uuid4().hex}"
-    _run_sql(server, f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8' STRATEGY file_copy")
+    _run_sql(server, f"CREATE DATABASE {name} TEMPLATE {template} ENCODING 'UTF8' STRATEGY file_copy")
     try:
         yield server.set(database=name)
     finally:
@@ -69,16 +83,17 @@ def _run_sql(server: sa.URL, statement: str) -> None:
 
 
 @contextlib.contextmanager
-def cluster() -> Iterator[sa.URL]:
+def cluster(*, durable: bool = False) -> Iterator[sa.URL]:
     """Start a server of our own in a temporary folder and stop it afterwards.
 
-    Raises NoPostgres when none of the binaries found can be started.
+    durable: it waits for the disk at each commit, as it does where people use it. Raises NoPostgres when none of the
+    binaries found can be started.
     """
     refusals: list[str] = []
     with _open_folder() as folder:
         for binaries in candidates():
             try:
-                server = _Server(folder, binaries)
+                server = _Server(folder, binaries, "" if durable else DURABILITY_OFF)
             except (OSError, subprocess.SubprocessError) as problem:
                 refusals.append(f"{binaries}: {_words_of(problem)}")
                 continue
@@ -103,16 +118,16 @@ def candidates() -> Iterator[Path]:
 
 
 class _Server:
-    """One running cluster in `folder`, made with `binaries`."""
+    """One running cluster in `folder`, made with `binaries`; options go to the server."""
 
-    def __init__(self, folder: Path, binaries: Path) -> None:
+    def __init__(self, folder: Path, binaries: Path, options: str) -> None:
         self._folder = folder
         self._data = folder / f"data-{uuid.uuid4().hex[:8]}"
         self._binaries = _readable_by_nobody(binaries, folder) if _is_root() else binaries
         self._command("initdb", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync")
         self._command(
             "pg_ctl", "start", "--wait", f"--log={folder / 'server.log'}",
-            f"--options=-c listen_addresses='' -k '{folder}' -c max_connections=200 {DURABILITY_OFF}",
+            f"--options=-c listen_addresses='' -k '{folder}' -c max_connections=200 {options}",
         )  # fmt: skip
         self.url = sa.URL.create(
             "postgresql+psycopg", username="postgres", database="postgres", query={"host": str(folder)}
@@ -156,6 +171,9 @@ def _readable_by_nobody(binaries: Path, folder: Path) -> Path:
     # The binaries look for their libraries by paths relative to their own.
     package = installation.parent
     copy = folder / package.name
+    # Keypost's own umask would leave it to root alone, and an older server would be taken without a word.
+    copy.mkdir()
+    copy.chmod(0o755)
     shutil.copytree(installation, copy / installation.name, symlinks=True)
     libraries = package.with_name(f"{package.name}.libs")
     if libraries.exists():

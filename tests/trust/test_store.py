@@ -143,3 +143,22 @@ def test_the_fingerprints_of_a_place_are_those_a_connection_trusts(database: Dat
     with database.reading() as session:
         assert store.fingerprints(session, "mail.test", 465) == {ROOT.sha256, leaf.sha256}
         assert store.fingerprints(session, "mail.test", 587) == {ROOT.sha256}
+
+
+def test_a_row_that_was_written_without_the_master_key_counts_for_nothing(database: Database) -> None:
+    der = issue("root", authority=True).der
+    with database.transaction() as session:
+        [imported] = store.import_certificates(session, command_line(), der, source="ours.pem")
+        session.execute(sa.update(store.TrustedCertificate).values(host="", mark="0" * 64))
+    with database.transaction() as session:
+        assert store.fingerprints(session, "mail.test", 465) == frozenset()
+        assert [each.forged for each in store.trusted(session)] == [True]
+        store.import_certificates(session, command_line(), der, source="ours.pem")
+        assert store.fingerprints(session, "mail.test", 465) == {imported.description.sha256}
+
+
+def test_a_pin_moved_to_another_server_in_the_database_does_not_hold_there(database: Database) -> None:
+    with database.transaction() as session:
+        store.import_certificates(session, command_line(), issue("own").der, source="x", host="a.test", port=465)
+        session.execute(sa.update(store.TrustedCertificate).values(host="b.test"))
+        assert store.fingerprints(session, "b.test", 465) == frozenset()

@@ -80,7 +80,7 @@ def test_who_uses_a_password_is_told_of_a_new_one_once_it_is_kept(
 ) -> None:
     monkeypatch.setattr(uses, "_listeners", [])
     told: list[int] = []
-    uses.on_password_change(lambda session, id: session.after_commit(lambda: told.append(id)))
+    uses.on_password_change(lambda session, _actor, id: session.after_commit(lambda: told.append(id)))
     with database.transaction() as session:
         accounts.set_password(session, ada, postmaster.id, NEW)
         assert told == []

@@ -9,6 +9,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from tests.support.people import Person, csrf_token
+from webapp.mail.wording import STYLE_SOURCE
 
 PAGES = ("/resources", "/admin", "/profile", "/nowhere", "/admin/settings/mail", "/healthz")
 
@@ -34,7 +35,7 @@ def test_only_scripts_of_ours_run(alice: Person, path: str) -> None:
     policy = _policy(alice.get(path))
     assert policy["default-src"] == "'none'"
     assert re.fullmatch(r"'nonce-[\w-]{20,}'", policy["script-src"])
-    assert policy["style-src"] == "'self'"
+    assert policy["style-src"] == f"'self' {STYLE_SOURCE}"
     assert policy["frame-ancestors"] == policy["base-uri"] == "'none'"
     assert policy["form-action"] == "'self'"
     assert "unsafe" not in "".join(policy.values())
@@ -73,7 +74,7 @@ def test_over_https_the_cookie_belongs_to_this_host_alone(client: FlaskClient) -
     cookie = response.headers["Set-Cookie"]
     assert cookie.startswith("__Host-keypost=")
     assert "Secure" in cookie
-    assert response.headers["Strict-Transport-Security"] == "max-age=31536000"
+    assert response.headers["Strict-Transport-Security"] == "max-age=31536000; includeSubDomains"
 
 
 def test_forwarded_headers_of_strangers_change_nothing(alice: Person, client: FlaskClient) -> None:

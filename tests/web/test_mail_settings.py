@@ -22,6 +22,7 @@ from tests.support.mail_server import MailServer
 from tests.support.mail_settings import trust_server
 from tests.support.people import HTMX, Person, add_person, csrf_token
 from tests.support.scripted_smtp import ScriptedServer, Talk, replying
+from webapp import i18n
 from webapp.actor import Role
 from webapp.db import Database
 from webapp.keyring import Secret
@@ -124,7 +125,7 @@ def test_the_section_of_an_account_has_the_picker(alice: Person, database: Datab
     account = add_account(database, alice)
     part = alice.get(f"{PAGE}/_auth-section?credential_source=account", htmx=True).text
     assert '<div id="_auth_account"' in part
-    assert f'<option value="{account.id}">Mail host — {USER}</option>' in part
+    assert f' value="{account.id}">Mail host — {USER}</option>' in part
     assert 'name="password"' not in part
 
 
@@ -147,7 +148,7 @@ def test_the_picker_finds_by_words(alice: Person, database: Database) -> None:
 def test_the_picker_keeps_what_was_chosen(alice: Person, database: Database) -> None:
     account = add_account(database, alice, "Mail host")
     options = alice.get(f"{PAGE}/_accounts?q=zzz&account_id={account.id}", htmx=True).text
-    assert f'<option value="{account.id}" selected>' in options
+    assert f' value="{account.id}" selected>' in options
 
 
 def test_another_administrators_accounts_never_appear(alice: Person, bob: Person, database: Database) -> None:
@@ -254,6 +255,15 @@ def test_an_unencrypted_login_needs_consent_and_says_so_ever_after(alice: Person
     assert alice.post(PAGE, moved).status_code == 422
 
 
+def test_browsers_are_asked_not_to_fill_in_the_password_of_the_mailbox(alice: Person, database: Database) -> None:
+    add_account(database, alice)
+    alice.post(PAGE, typed(2525))
+    for path in (PAGE, "/resources/1/accounts/new", "/accounts/1/password"):
+        fields = re.findall(r'<input[^>]*type="password"[^>]*>', alice.get(path).text)
+        assert fields, path
+        assert all('autocomplete="new-password"' in field for field in fields), path
+
+
 # The pass-back guard
 
 
@@ -332,7 +342,7 @@ def test_an_administrator_who_cannot_see_the_account_keeps_it(
     bob.post(PAGE, chosen(account, relay.port))
     page = alice.get(PAGE).text
     assert "was bound by Bob Builder and is not shared with you" in page
-    assert f'<option value="{account.id}" selected>Keep the account bound by Bob Builder</option>' in page
+    assert f' value="{account.id}" selected>Keep the account bound by Bob Builder</option>' in page
     kept = chosen(account, relay.port, sender_name="Renamed", version="1")
     assert outcome(alice.post(TEST, kept).text) == ("accepted", "")
     assert alice.post(PAGE, kept).status_code == 303
@@ -426,6 +436,16 @@ def test_a_stream_tells_each_stage_as_it_ends(alice: Person, trusted: MailServer
     assert [outcome(event)[0] for event in events] == ["running"] * (len(events) - 1) + ["accepted"]
     assert [len(stages(event)) for event in events] == [*range(len(STAGES) + 1), len(STAGES)]
     assert not re.search(r"\shx-", answer.text), "an event's nonces are not rewritten, so it may use no htmx"
+
+
+def test_a_stream_is_worded_for_who_asked(alice: Person, trusted: MailServer) -> None:
+    fields = {**at(trusted), "csrf_token": csrf_token(alice.client)}
+    asked = {**HTMX, "Accept": "text/event-stream", "Accept-Language": "de"}
+    told = alice.client.post(TEST, data=fields, headers=asked).text
+    with i18n.reading_as(i18n.Reader("de")):
+        german = [i18n.gettext(each) for each in ("Find server", "Accepted by server")]
+    assert [each for each in german if each not in told] == []
+    assert "Accepted by server" not in told
 
 
 def test_a_stream_arrives_while_the_server_still_thinks(alice: Person, live_server: str) -> None:

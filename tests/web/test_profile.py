@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from flask import Flask
 
 from tests.support.people import PASSWORD, Person, add_person, sign_in
 from webapp.actor import Role
 from webapp.db import Database
+from webapp.logs import Entries
 
 NEW = "another quite long password"
 
@@ -61,3 +63,20 @@ def test_the_form_cannot_change_role_or_address(alice: Person) -> None:
     alice.post("/profile", {"current": PASSWORD, "password": NEW, "role": "password-user", "email": "x@y", "id": "9"})
     assert alice.get("/admin").status_code == 200
     assert "alice@example.com" in alice.get("/profile").text
+
+
+def test_fields_that_a_form_does_not_have_are_named_in_the_log_without_their_values(
+    alice: Person, caplog: pytest.LogCaptureFixture
+) -> None:
+    strays = {"role": "administrator", "is_admin": "canary", "x\nforged entry": "y"}
+    alice.post("/profile", {"current": "wrong", "password": PASSWORD, **strays})
+    (entry,) = [record for record in caplog.records if record.name == "webapp.forms"]
+    assert "POST /profile from 127.0.0.1 carried 3 fields" in entry.getMessage()
+    assert "role, is_admin" in entry.getMessage()
+    assert "canary" not in entry.getMessage()
+    assert "\n" not in Entries().format(entry)
+
+
+def test_what_a_form_has_makes_no_entry(alice: Person, caplog: pytest.LogCaptureFixture) -> None:
+    alice.post("/profile", {"current": "wrong", "password": PASSWORD})
+    assert not [record for record in caplog.records if record.name == "webapp.forms"]

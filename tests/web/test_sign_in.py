@@ -11,6 +11,8 @@ from flask.testing import FlaskClient
 from tests.support.people import HTMX, PASSWORD, Person, csrf_token, sign_in
 from webapp.db import Database, utc_now
 
+ENDED = '{"keypost:ended": {}}'
+
 
 def _post(client: FlaskClient, **fields: str) -> tuple[int, str, str]:
     data = {"csrf_token": csrf_token(client), "email": "alice@example.com", "password": PASSWORD, **fields}
@@ -100,12 +102,12 @@ def test_a_garbage_cookie_is_nobody(app: Flask, alice: Person, value: str) -> No
     assert response.status_code == 302
 
 
-def test_an_ended_session_sends_the_whole_page_of_htmx_to_sign_in(alice: Person, database: Database) -> None:
+def test_an_ended_session_is_said_above_the_page_of_htmx(alice: Person, database: Database) -> None:
     later = utc_now() + timedelta(hours=1)
     database.clock = lambda: later
     response = alice.get("/admin/settings/mail", htmx=True)
     assert response.status_code == 401
-    assert response.headers["HX-Redirect"] == "/sign-in"
+    assert response.headers["HX-Trigger"] == ENDED
     assert response.text == ""
 
 
@@ -116,7 +118,7 @@ def test_a_form_sent_after_the_session_ended_leads_to_sign_in(alice: Person, dat
     plain = alice.client.post("/resources/new", data={"csrf_token": token, "name": "Lost"})
     assert (plain.status_code, plain.headers["Location"]) == (302, "/sign-in")
     part = alice.client.post("/resources/new", data={"csrf_token": token, "name": "Lost"}, headers=HTMX)
-    assert (part.status_code, part.headers["HX-Redirect"]) == (401, "/sign-in")
+    assert (part.status_code, part.headers["HX-Trigger"]) == (401, ENDED)
 
 
 def test_signing_in_needs_a_token_of_this_browser(alice: Person, app: Flask, client: FlaskClient) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 
+import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
@@ -106,3 +107,25 @@ def test_an_address_is_taken_once(alice: Person) -> None:
 def test_the_token_is_in_no_audit_line(alice: Person) -> None:
     link = link_in(alice.post("/admin/users/new", BOB).text)
     assert link.partition("=")[2] not in alice.get("/admin/audit").text
+
+
+@pytest.mark.parametrize(
+    ("chosen", "there", "other"),
+    [
+        ("show=not-told", "bob@", "alice@"),
+        ("role=administrator", "alice@", "bob@"),
+        ("q=BOB", "bob@", "alice@"),
+        ("role=boss&show=q&page=9", "bob@", "nobody@"),
+    ],
+)
+def test_the_list_is_narrowed_by_role_standing_and_words(alice: Person, chosen: str, there: str, other: str) -> None:
+    alice.post("/admin/users/new", BOB)
+    page = alice.get(f"/admin/users?{chosen}").text
+    assert f'class="said">{there}' in page
+    assert f'class="said">{other}' not in page
+
+
+def test_a_fourth_mail_within_the_hour_is_refused(alice: Person) -> None:
+    alice.post("/admin/users/new", BOB)
+    codes = [alice.post("/admin/users/2/tell").status_code for _ in range(4)]
+    assert codes == [303, 303, 303, 422]

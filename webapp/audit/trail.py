@@ -1,9 +1,11 @@
 """A hash-chained ledger written in the transaction of the act itself.
 
 Each line's hash is an HMAC over its content and the hash before it, with a key derived from the master key: who can
-write to the database alone can neither alter, remove nor reorder a line unseen; only who cuts off the end *and* sets
-the head back to an earlier line leaves a whole, shorter chain. The head row is locked while a line is added, which
-keeps one chain with many writers on both engines.
+write to the database alone can neither alter, remove nor reorder a line unseen. Who cuts off the end *and* sets the
+head back to an earlier line leaves a whole, shorter chain: a copy of the head kept elsewhere shows that, and one is
+written to the log each day. The head row is locked while a line is added, which keeps one chain with many writers on
+both engines. Triggers refuse changes to lines. Old lines go from the front alone, and a sealed checkpoint takes their
+place.
 """
 
 from __future__ import annotations
@@ -17,10 +19,12 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Mapped, mapped_column
 
 from webapp.actor import Actor
 from webapp.db import Base, Session, UtcDateTime
+from webapp.errors import Unavailable
 
 GENESIS = "0" * 64
 
@@ -52,7 +56,7 @@ def _flat(details: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield from _flat(value)
         elif value not in ("", None, []):
             text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-            yield name.replace("_", " "), text
+            yield name.replace("_", " "), text.replace("_", " ") if name == "changed" else text
 
 
 class AuditHead(Base):
@@ -65,10 +69,25 @@ class AuditHead(Base):
     hash: Mapped[str] = mapped_column(sa.String(64))
 
 
+class AuditCheckpoint(Base):
+    """The last line that was removed from the front because of its age, and a seal that only this program makes."""
+
+    __tablename__ = "audit_checkpoint"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    line_id: Mapped[int] = mapped_column(sa.BigInteger)
+    hash: Mapped[str] = mapped_column(sa.String(64))
+    seal: Mapped[str] = mapped_column(sa.String(64))
+
+
+class NotRecorded(Unavailable):
+    """The line of an act could not be written, so the act does not happen."""
+
+
 def record(
     session: Session, actor: Actor, action: str, *, subject: str = "", outcome: str = "done", **details: object
 ) -> AuditLine:
-    """Add a line to the chain, in the caller's transaction."""
+    """Add a line to the chain, in the caller's transaction. Raises NotRecorded, and then nothing of it may stay."""
     head = session.get(AuditHead, 1, with_for_update=True)
     if head is None:
         session.add_unless_there(AuditHead, id=1, line_id=0, hash=GENESIS)
@@ -86,9 +105,22 @@ def record(
     )
     line.hash = _hash(_key(session), head.hash, line)
     head.line_id, head.hash = line.id, line.hash
-    session.add(line)
     session.flush()
+    session.add(line)
+    _write(session)
     return line
+
+
+def _write(session: Session) -> None:
+    try:
+        session.flush()
+    except OperationalError:
+        raise
+    except DBAPIError:
+        raise NotRecorded(
+            "This could not be written to the audit trail, so it was not done. Ask whoever runs Keypost to look into "
+            "it with: bin/keypost audit verify"
+        ) from None
 
 
 def latest(session: Session, *, before: int | None = None, limit: int = 50) -> Sequence[AuditLine]:
@@ -112,33 +144,90 @@ class Verdict:
         return self.broken_at is None
 
 
-def verify(session: Session) -> Verdict:
-    """Walk the whole chain and compare every hash."""
-    key, previous, expected = _key(session), GENESIS, 1
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The end of the chain: the number of its last line, and that line's hash, which vouches for all before it."""
+
+    line_id: int
+    hash: str
+
+
+def head(session: Session) -> Head:
+    """The end of the chain as it stands; a copy kept elsewhere shows later whether lines were cut off."""
+    row = session.get(AuditHead, 1, populate_existing=True)
+    return Head(row.line_id, row.hash) if row is not None else Head(0, GENESIS)
+
+
+def verify(session: Session, copy: str | None = None) -> Verdict:
+    """Walk the whole chain and compare every hash. copy: a head that was noted earlier and must be in the chain."""
+    start = _start(session)
+    if start is None:
+        return Verdict(0, 1, "the checkpoint that stands for the removed oldest lines was altered")
+    key, previous, expected, seen = _key(session), start.hash, start.line_id + 1, start.hash == copy
     with contextlib.closing(_lines(session)) as lines:
         for line in lines:
+            count = expected - 1 - start.line_id
             if line.id != expected:
-                return Verdict(expected - 1, expected, f"line {expected} is missing")
+                return Verdict(count, expected, f"line {expected} is missing")
             if not hmac.compare_digest(line.hash, _hash(key, previous, line)):
-                return Verdict(expected - 1, line.id, f"line {line.id} was altered, or one before it was exchanged")
+                return Verdict(count, line.id, f"line {line.id} was altered, or exchanged with another")
             previous, expected = line.hash, expected + 1
-    head = session.get(AuditHead, 1, populate_existing=True)
-    if (head.line_id, head.hash) != (expected - 1, previous) if head is not None else expected > 1:
-        return Verdict(expected - 1, expected, f"the lines after {expected - 1} are missing")
-    return Verdict(expected - 1)
+            seen = seen or previous == copy
+    count, end = expected - 1 - start.line_id, head(session)
+    if (end.line_id, end.hash) != (expected - 1, previous):
+        return Verdict(count, expected, f"the lines after {expected - 1} are missing")
+    if copy is not None and not seen:
+        return Verdict(count, expected, f"no line has the hash that was noted: lines after {expected - 1} were cut off")
+    return Verdict(count)
 
 
-def _lines(session: Session) -> sa.ScalarResult[AuditLine]:
-    return session.scalars(
-        sa.select(AuditLine).order_by(AuditLine.id).execution_options(yield_per=1000, populate_existing=True)
-    )
+def prune(session: Session, actor: Actor, before: datetime, *, limit: int = 1000) -> int:
+    """Remove at most ``limit`` lines from the front that are older than ``before``; gives how many.
+
+    The checkpoint takes their place, and a line tells of it. The latest line always stays.
+    """
+    start = _start(session)
+    if start is None:
+        return 0
+    session.get(AuditHead, 1, with_for_update=True)
+    kept = session.scalar(sa.select(AuditLine.id).where(AuditLine.at >= before).order_by(AuditLine.id).limit(1))
+    last = min((kept or head(session).line_id) - 1, start.line_id + limit)
+    if last <= start.line_id:
+        return 0
+    old = session.scalar(sa.select(AuditLine.hash).where(AuditLine.id == last))
+    if old is None:
+        return 0
+    session.merge(AuditCheckpoint(id=1, line_id=last, hash=old, seal=_checkpoint_seal(session, last, old)))
+    session.flush()
+    session.execute(sa.delete(AuditLine).where(AuditLine.id <= last))
+    record(session, actor, "audit:prune", subject=f"line:{last}", lines=last - start.line_id, before=before.isoformat())
+    return last - start.line_id
+
+
+def _start(session: Session) -> Head | None:
+    """Where the chain begins: at nothing, or after the lines that were removed; None when that was altered."""
+    row = session.get(AuditCheckpoint, 1, populate_existing=True)
+    if row is None:
+        return Head(0, GENESIS)
+    if not hmac.compare_digest(row.seal, _checkpoint_seal(session, row.line_id, row.hash)):
+        return None
+    return Head(row.line_id, row.hash)
+
+
+def _checkpoint_seal(session: Session, line_id: int, hash: str) -> str:
+    return session.keyring.digest("audit checkpoint", str(line_id), hash)
+
+
+def _lines(session: Session) -> sa.Result[Any]:
+    columns = AuditLine.__table__.columns
+    return session.execute(sa.select(*columns).order_by(AuditLine.id).execution_options(yield_per=1000))
 
 
 def _key(session: Session) -> bytes:
     return session.keyring.derive("audit chain")
 
 
-def _hash(key: bytes, previous: str, line: AuditLine) -> str:
+def _hash(key: bytes, previous: str, line: AuditLine | sa.Row[Any]) -> str:
     content = json.dumps(
         [
             previous,

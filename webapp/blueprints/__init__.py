@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from flask import current_app
+from flask import Response, current_app, request
 from werkzeug.routing import IntegerConverter
 
 if TYPE_CHECKING:
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from webapp.trust.store import TrustStore
 
 LARGEST_ID = 2**31 - 1
+_PIECE = 64 * 1024
 
 
 class IdConverter(IntegerConverter):
@@ -34,3 +35,21 @@ def database() -> Database:
 
 def trust() -> TrustStore:
     return cast("TrustStore", current_app.extensions["trust"])
+
+
+def page_number() -> int:
+    """The page that the address asks for."""
+    return min(request.args.get("page", 1, type=int), LARGEST_ID)
+
+
+def only_wrong() -> bool:
+    """Whether the address asks for what has an error alone."""
+    return request.args.get("show") == "wrong"
+
+
+def as_table(text: str, filename: str) -> Response:
+    """A table as a file to keep, handed over piece by piece so that it is held in memory alone."""
+    pieces = (text[begin : begin + _PIECE] for begin in range(0, len(text), _PIECE))
+    response = Response(pieces, content_type="text/csv; charset=utf-8")
+    response.headers["Content-Disposition"] = f'attachment; filename="{filename}"'
+    return response

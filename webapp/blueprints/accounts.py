@@ -10,9 +10,11 @@ from webapp.access import Access, allow, current_actor
 from webapp.blueprints import LARGEST_ID, database
 from webapp.errors import Conflict, Invalid, NotFound
 from webapp.forms.vault import EditAccountForm, NewAccountForm, NewPasswordForm
+from webapp.i18n import gettext as _
 from webapp.keyring import Secret
-from webapp.vault import accounts, resources, uses
+from webapp.vault import accounts, resources, shares, uses
 from webapp.vault.generator import generate
+from webapp.vault.rights import Right
 
 bp = Blueprint("accounts", __name__)
 
@@ -22,7 +24,7 @@ bp = Blueprint("accounts", __name__)
 def new(resource_id: int) -> str:
     """Ask for a new account."""
     with database().reading() as session:
-        resource = resources.get_resource(session, current_actor(), resource_id)
+        resource = resources.get_resource(session, current_actor(), resource_id, Right.MODIFY)
     return render_template("accounts/new.html", form=NewAccountForm(formdata=None), resource=resource, generated=None)
 
 
@@ -32,7 +34,7 @@ def create(resource_id: int) -> Response | tuple[str, int]:
     """Add it, its password sealed."""
     form = NewAccountForm()
     with database().reading() as session:
-        resource = resources.get_resource(session, current_actor(), resource_id)
+        resource = resources.get_resource(session, current_actor(), resource_id, Right.MODIFY)
     if form.validate():
         try:
             with database().transaction() as session:
@@ -44,7 +46,7 @@ def create(resource_id: int) -> Response | tuple[str, int]:
                     Secret(form.password.data or ""),
                     notes=form.notes.data or "",
                 )
-            flash(f"The account “{account.username}” was added.")
+            flash(_("The account “%(username)s” was added.", username=account.username))
             return htmx.done("resources.show", resource_id=resource_id)
         except Invalid as error:
             form.blame(error)
@@ -63,6 +65,8 @@ def show(account_id: int) -> str:
 def update(account_id: int) -> Response | tuple[str, int]:
     """Change user name and notes."""
     form = EditAccountForm()
+    with database().reading() as session:
+        accounts.get_account(session, current_actor(), account_id, Right.MODIFY)
     if form.validate():
         try:
             with database().transaction() as session:
@@ -74,7 +78,7 @@ def update(account_id: int) -> Response | tuple[str, int]:
                     form.notes.data or "",
                     version=form.version.data,
                 )
-            flash("The changes were saved.")
+            flash(_("The changes were saved."))
             return htmx.done("accounts.show", account_id=account_id)
         except Invalid as error:
             form.blame(error)
@@ -90,12 +94,12 @@ def delete(account_id: int) -> Response | tuple[str, int]:
     """Delete it with its history, unless something uses it."""
     try:
         with database().transaction() as session:
-            account = accounts.get_account(session, current_actor(), account_id)
+            account = accounts.get_account(session, current_actor(), account_id, Right.MANAGE)
             resource_id = account.resource_id
             accounts.delete_account(session, current_actor(), account_id)
     except Conflict as error:
         return _show(account_id, problem=str(error)), 409
-    flash("The account was deleted.")
+    flash(_("The account was deleted."))
     return htmx.done("resources.show", resource_id=resource_id)
 
 
@@ -116,8 +120,12 @@ def change_password(account_id: int) -> Response | tuple[str, int]:
             with database().transaction() as session:
                 accounts.set_password(session, current_actor(), account_id, Secret(form.password.data or ""))
                 used = uses.uses_of(session, account_id)
-            then = f" {used[0]}: the next connection uses it, and a login check is under way." if used else ""
-            flash(f"The password was changed.{then}")
+            then = (
+                " " + _("%(used)s: the next connection uses it, and a login check is under way.", used=used[0])
+                if used
+                else ""
+            )
+            flash(_("The password was changed.%(then)s", then=then))
             return htmx.done("accounts.show", account_id=account_id)
         except Invalid as error:
             form.blame(error)
@@ -125,12 +133,12 @@ def change_password(account_id: int) -> Response | tuple[str, int]:
 
 
 @bp.post("/accounts/<id:account_id>/reveal")
-@allow(Access.SIGNED_IN)
+@allow(Access.SIGNED_IN, step_up=True)
 def reveal(account_id: int) -> str:
     """Show the password, current or earlier; each time leaves an audit line."""
     version = request.form.get("version", type=int)
     if version is not None and not 0 < version <= LARGEST_ID:
-        raise NotFound("There is no such password.")
+        raise NotFound(_("There is no such password."))
     with database().transaction() as session:
         account = accounts.get_account(session, current_actor(), account_id)
         secret = accounts.reveal(session, current_actor(), account_id, version=version)
@@ -142,25 +150,35 @@ def reveal(account_id: int) -> str:
 @allow(Access.SIGNED_IN)
 def generated() -> str:
     """A fresh random password for the form that asked."""
-    return render_template("accounts/_generated.html", generated=generate().reveal())
+    template = "accounts/_generated.html" if htmx.is_htmx() else "accounts/generated.html"
+    return render_template(template, generated=generate().reveal())
 
 
 def _show(account_id: int, typed: EditAccountForm | None = None, *, problem: str = "") -> str:
     with database().reading() as session:
         account = accounts.get_account(session, current_actor(), account_id)
+        standing = accounts.standing_to_account(session, current_actor(), account_id)
         history = accounts.history(session, current_actor(), account_id)
         used = uses.uses_of(session, account_id)
         resource = account.resource
+        holders = shares.holders_of_account(session, current_actor(), account_id) if standing.manages else []
     form = typed or EditAccountForm(formdata=None, obj=account)
     form.problem = form.problem or problem
     return render_template(
-        "accounts/show.html", account=account, resource=resource, history=history, uses=used, form=form
+        "accounts/show.html",
+        account=account,
+        resource=resource,
+        standing=standing,
+        history=history,
+        uses=used,
+        holders=holders,
+        form=form,
     )
 
 
 def _password(account_id: int, form: NewPasswordForm) -> str:
     with database().reading() as session:
-        account = accounts.get_account(session, current_actor(), account_id)
+        account = accounts.get_account(session, current_actor(), account_id, Right.MODIFY)
         used = uses.uses_of(session, account_id)
         resource = account.resource
     return render_template(

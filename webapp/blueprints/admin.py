@@ -6,8 +6,10 @@ from flask import Blueprint, render_template
 
 from webapp.access import Access, allow
 from webapp.blueprints import database
+from webapp.identity.invitations import count_not_told
 from webapp.identity.users import count_users
 from webapp.mail import checks, reliance, settings
+from webapp.outbox import ledger
 from webapp.trust import store
 
 bp = Blueprint("admin", __name__, url_prefix="/admin")
@@ -35,6 +37,8 @@ def _context() -> dict[str, object]:
             "verification": checks.verification(session, saved) if saved else None,
             "login_check": checks.last_login_check(session) if saved else None,
             "user_count": count_users(session),
+            "untold_count": count_not_told(session),
             "endings": reliance.endings(session),
             "certificate_count": len(store.trusted(session)),
+            "outbox": ledger.counts(session),
         }

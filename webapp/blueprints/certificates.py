@@ -6,10 +6,11 @@ from flask import Blueprint, flash, render_template, request
 from werkzeug.wrappers import Response
 
 from webapp import htmx
-from webapp.access import Access, allow, current_actor
+from webapp.access import Access, allow, current_actor, require_proof
 from webapp.blueprints import database
-from webapp.errors import NotFound
+from webapp.errors import Invalid, NotFound
 from webapp.forms.certificates import ImportForm
+from webapp.i18n import gettext as _
 from webapp.mail import reliance
 from webapp.trust import store
 from webapp.trust.certificates import CertificateRefused
@@ -31,12 +32,16 @@ def import_() -> Response | tuple[str, int]:
     """Trust what a file or a text holds."""
     form = ImportForm()
     try:
+        require_proof()
         with database().transaction() as session:
             imported = store.import_certificates(session, current_actor(), form.content, source=form.source)
     except CertificateRefused as refused:
-        form.problem = f"{refused} Nothing was imported."
+        form.problem = _("%(refused)s Nothing was imported.", refused=refused)
         # Whatever was pasted is not shown again: it may have been a private key.
         form.pem.data = ""
+        return _index(form), htmx.INVALID
+    except Invalid as error:
+        form.blame(error)
         return _index(form), htmx.INVALID
     for each in imported:
         flash(_said_of(each))
@@ -50,7 +55,7 @@ def show(sha256: str) -> str:
     with database().reading() as session:
         standings = [each for each in reliance.standings(session) if each.certificate.sha256 == sha256]
     if not standings:
-        raise NotFound("This certificate is not trusted, or not any more. Look it up in the list.")
+        raise NotFound(_("This certificate is not trusted, or not any more. Look it up in the list."))
     return render_template("certificates/show.html", standings=standings, about=standings[0].certificate.description)
 
 
@@ -61,7 +66,7 @@ def remove(sha256: str) -> Response:
     host, port = request.form.get("host") or None, request.form.get("port", type=int)
     with database().transaction() as session:
         store.remove(session, current_actor(), sha256, host=host, port=port if host else None)
-    flash("The certificate is not trusted any more.")
+    flash(_("The certificate is not trusted any more."))
     return htmx.done("certificates.index")
 
 
@@ -78,5 +83,11 @@ def _index(form: ImportForm) -> str:
 def _said_of(imported: Imported) -> str:
     about = imported.description
     if imported.already_there:
-        return f"{about.label} was trusted already (SHA-256 {about.fingerprint})."
-    return f"{about.label} is trusted for mail connections from now on (SHA-256 {about.fingerprint})."
+        return _(
+            "%(label)s was trusted already (SHA-256 %(fingerprint)s).", label=about.label, fingerprint=about.fingerprint
+        )
+    return _(
+        "%(label)s is trusted for mail connections from now on (SHA-256 %(fingerprint)s).",
+        label=about.label,
+        fingerprint=about.fingerprint,
+    )

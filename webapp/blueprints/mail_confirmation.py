@@ -10,6 +10,7 @@ from webapp.access import Access, allow, current_actor
 from webapp.blueprints import database, mail_settings
 from webapp.errors import Conflict, Invalid, Refused
 from webapp.forms.mail import ConfirmationForm
+from webapp.i18n import gettext as _
 from webapp.mail import confirmation
 from webapp.mail.checks import MailCheck
 
@@ -43,7 +44,7 @@ def confirm() -> Response | str | tuple[str, int]:
         return _answer(form), htmx.TOO_MANY
     if htmx.is_htmx() or _within_settings():
         return _answer(form, check)
-    flash(f"The test mail to {check.recipient} is confirmed: it arrived.")
+    flash(_("The test mail to %(recipient)s is confirmed: it arrived.", recipient=check.recipient))
     return redirect(url_for("mail_settings.show"), 303)
 
 

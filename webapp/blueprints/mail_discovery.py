@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flask import Blueprint, Response, render_template, request, stream_with_context
+from flask import Blueprint, Response, render_template, request
 
 from webapp import htmx
 from webapp.access import Access, allow, current_actor
@@ -30,7 +30,7 @@ def find() -> Response | str | tuple[str, int]:
     except Refused as error:
         return _not_sought(text, str(error), htmx.TOO_MANY)
     if htmx.wants_stream():
-        return Response(stream_with_context(_stream(search)), mimetype="text/event-stream")
+        return htmx.stream(_stream(search))
     *_, found = search.run()
     if htmx.is_htmx():
         return _found(found)
@@ -38,9 +38,9 @@ def find() -> Response | str | tuple[str, int]:
 
 
 def _stream(search: Search) -> Iterator[str]:
-    """The fragment as an event each time something answers."""
+    """The fragment, anew each time something answers."""
     for found in search.run():
-        yield mail_settings.event(_found(found))
+        yield _found(found)
 
 
 def _found(found: Found) -> str:

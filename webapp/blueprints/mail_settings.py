@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flask import Blueprint, flash, render_template, request, stream_with_context
-from flask import Response as FlaskResponse
+from flask import Blueprint, flash, render_template, request
 from werkzeug.wrappers import Response
 
 from webapp import htmx
-from webapp.access import Access, allow, current_actor, current_user
+from webapp.access import Access, allow, current_actor, current_user, require_proof
 from webapp.blueprints import LARGEST_ID, database, trust
 from webapp.db import Session
 from webapp.errors import Invalid, Problem, Refused
 from webapp.forms.mail import ConfirmationForm, MailSettingsForm
-from webapp.mail import checks, confirmation, settings
+from webapp.i18n import gettext as _
+from webapp.mail import checks, confirmation, preview, settings
 from webapp.mail.address import valid_port, valid_server_name
 from webapp.mail.checks import MailCheck
 from webapp.mail.exhibit import Exhibit
+from webapp.mail.preview import Preview
 from webapp.mail.probe import Result, Stage
 from webapp.mail.settings import InvalidFields, VersionConflict
 from webapp.mail.transport import Server
@@ -46,6 +47,7 @@ def save() -> Response | tuple[str, int]:
     form = MailSettingsForm()
     if form.validate():
         try:
+            require_proof()
             with database().transaction() as session:
                 settings.save(session, current_actor(), form.draft())
         except VersionConflict as conflict:
@@ -57,8 +59,8 @@ def save() -> Response | tuple[str, int]:
             form.blame_all(error.errors)
         else:
             if not htmx.is_htmx():
-                flash("The mail server settings were saved.")
-            return htmx.done("admin.index", event="mail-settings-saved", say="The mail server settings were saved.")
+                flash(_("The mail server settings were saved."))
+            return htmx.done("admin.index", event="mail-settings-saved", say=_("The mail server settings were saved."))
     return page(form), htmx.INVALID
 
 
@@ -69,6 +71,32 @@ def redraw() -> str:
     form = MailSettingsForm()
     form.fill(request.form.get("fill", ""))
     return page(form)
+
+
+@bp.post("/preview")
+@allow(Access.ADMINISTRATOR)
+def look() -> str | tuple[str, int]:
+    """The mail that a new user would get, with the sender and the Access URL on the screen; nothing is saved."""
+    form = MailSettingsForm()
+    shown = _mail_preview(form)
+    if not htmx.is_htmx():
+        return page(form, preview=shown), 200 if shown else htmx.INVALID
+    return render_template("mail_settings/_preview.html", preview=shown, form=form), 200 if shown else htmx.INVALID
+
+
+def _mail_preview(form: MailSettingsForm) -> Preview | None:
+    """None, with the reason at its field, when the sender or the Access URL cannot be used."""
+    try:
+        with database().reading() as session:
+            return preview.of_settings(
+                session,
+                sender_address=form.sender_address.data or "",
+                sender_name=form.sender_name.data or "",
+                access_url=form.access_url.data or "",
+            )
+    except Invalid as error:
+        form.blame(error)
+        return None
 
 
 @bp.get("/_auth-section")
@@ -112,13 +140,14 @@ def trust_presented() -> Response | str | tuple[str, int]:
     """
     form = MailSettingsForm()
     try:
+        require_proof()
         server_name, port = valid_server_name(form.server_name.data or ""), valid_port(form.draft().port)
         with database().transaction() as session:
             seen.trust_seen(session, current_actor(), server_name, port, request.form.get("sha256", ""))
     except Problem as problem:
         form.problem = str(problem)
         return _not_tested(form, presented=_presented_again(form))
-    return _test(form, done="The certificate is trusted from now on. ")
+    return _test(form, done=_("The certificate is trusted from now on.") + " ")
 
 
 def _test(form: MailSettingsForm, *, done: str = "") -> Response | str | tuple[str, int]:
@@ -133,7 +162,7 @@ def _test(form: MailSettingsForm, *, done: str = "") -> Response | str | tuple[s
         return _not_tested(form, status=htmx.TOO_MANY)
     else:
         if htmx.wants_stream():
-            return FlaskResponse(stream_with_context(_stream(trial)), mimetype="text/event-stream")
+            return htmx.stream(_stream(trial))
         result = _last(trial)
         if htmx.is_htmx():
             return _result(trial, result.stages, result)
@@ -179,26 +208,22 @@ def _trial(form: MailSettingsForm) -> Trial:
 
 
 def _last(trial: Trial) -> Result:
-    *_, result = trial.run()
+    *_rest, result = trial.run()
     if not isinstance(result, Result):
         raise AssertionError("a trial ends with its result")
     return result
 
 
 def _stream(trial: Trial) -> Iterator[str]:
-    """The result's fragment as an event each time a stage ends."""
+    """The result's fragment, anew each time a stage ends."""
     stages: list[Stage] = []
-    yield event(_result(trial, stages, None))
+    yield _result(trial, stages, None)
     for happened in trial.run():
         if isinstance(happened, Stage):
             stages.append(happened)
-            yield event(_result(trial, stages, None))
+            yield _result(trial, stages, None)
         else:
-            yield event(_result(trial, happened.stages, happened))
-
-
-def event(html: str) -> str:
-    return "".join(f"data: {line}\n" for line in html.splitlines()) + "\n"
+            yield _result(trial, happened.stages, happened)
 
 
 def _result(trial: Trial, stages: object, result: Result | None) -> str:
@@ -242,6 +267,7 @@ def page(
             waiting=confirmation.waiting(session),
             verification=checks.verification(session, saved) if saved else None,
             login_check=checks.last_login_check(session) if saved else None,
+            newly_trusted=settings.newly_trusted(session, saved) if saved else [],
             **_auth_context(session, form),
         )
 

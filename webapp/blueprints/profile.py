@@ -8,9 +8,11 @@ from werkzeug.wrappers import Response
 from webapp import access, htmx
 from webapp.access import Access, allow
 from webapp.blueprints import database
-from webapp.errors import Invalid
+from webapp.errors import Invalid, Unavailable
 from webapp.forms.identity import PasswordForm
-from webapp.identity import sessions
+from webapp.i18n import gettext as _
+from webapp.i18n import ngettext
+from webapp.identity import second_factor, sessions
 from webapp.keyring import Secret
 
 bp = Blueprint("profile", __name__, url_prefix="/profile")
@@ -31,7 +33,7 @@ def change_password() -> Response | tuple[str, int]:
     if not form.validate():
         return htmx.invalid("profile/show.html", form=form, **_context())
     try:
-        ended = sessions.change_own_password(
+        session["token"], ended = sessions.change_own_password(
             database(),
             access.current_actor(),
             session["token"],
@@ -41,8 +43,11 @@ def change_password() -> Response | tuple[str, int]:
     except Invalid as error:
         form.blame(error)
         return htmx.invalid("profile/show.html", form=form, **_context())
-    others = f" {ended} other session{'s' if ended != 1 else ''} ended." if ended else ""
-    flash(f"Your password was changed.{others}")
+    except Unavailable as error:
+        form.problem = str(error)
+        return render_template("profile/show.html", form=form, **_context()), 503
+    others = " " + ngettext("%(num)s other session ended.", "%(num)s other sessions ended.", ended) if ended else ""
+    flash(_("Your password was changed.%(others)s", others=others))
     return htmx.done("profile.show")
 
 
@@ -52,7 +57,7 @@ def end_session(sign_in_id: int) -> Response:
     """End one of one's own sessions."""
     with database().transaction() as transaction:
         sessions.end_session(transaction, access.current_actor(), sign_in_id)
-    flash("That session was ended.")
+    flash(_("That session was ended."))
     return htmx.done("profile.show")
 
 
@@ -60,4 +65,5 @@ def _context() -> dict[str, object]:
     with database().reading() as reading:
         listed = sessions.sessions_of(reading, access.current_user().id)
         current = sessions.is_current(listed, session["token"])
-    return {"user": access.current_user(), "sessions": listed, "current_session": current}
+        factors = second_factor.of(reading, access.current_user().id)
+    return {"user": access.current_user(), "sessions": listed, "current_session": current, "factors": factors}

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from flask import Blueprint, flash, render_template, request
 from werkzeug.wrappers import Response
 
 from webapp import htmx
 from webapp.access import Access, allow, current_actor
-from webapp.blueprints import LARGEST_ID, database
+from webapp.blueprints import database, page_number
 from webapp.errors import Conflict, Invalid
 from webapp.forms import Form
 from webapp.forms.vault import ResourceForm
-from webapp.vault import accounts, resources
-from webapp.vault.resources import ResourceDetails
+from webapp.i18n import gettext as _
+from webapp.search import LONGEST_QUERY
+from webapp.vault import accounts, resources, shares
+from webapp.vault.resources import ResourceDetails, Whose
+from webapp.vault.rights import Right
 
 bp = Blueprint("resources", __name__, url_prefix="/resources")
 
@@ -21,10 +26,10 @@ bp = Blueprint("resources", __name__, url_prefix="/resources")
 @allow(Access.SIGNED_IN)
 def index() -> str:
     """List what this person may see."""
-    number = min(request.args.get("page", 1, type=int), LARGEST_ID)
+    part = whose(request.args)
     with database().reading() as session:
-        page = resources.find_resources(session, current_actor(), q=request.args.get("q", "")[:200], page=number)
-    return render_template("resources/index.html", page=page)
+        page = resources.find_resources(session, current_actor(), query(request.args), page=page_number(), whose=part)
+    return render_template("resources/index.html", page=page, whose=part)
 
 
 @bp.get("/new")
@@ -43,7 +48,7 @@ def create() -> Response | tuple[str, int]:
         try:
             with database().transaction() as session:
                 resource = resources.add_resource(session, current_actor(), _details(form))
-            flash(f"“{resource.name}” was added. Now add the accounts it holds.")
+            flash(_("“%(name)s” was added. Now add the accounts it holds.", name=resource.name))
             return htmx.done("resources.show", resource_id=resource.id)
         except Invalid as error:
             form.blame(error)
@@ -62,7 +67,7 @@ def show(resource_id: int) -> str:
 def edit(resource_id: int) -> str:
     """Ask for changes."""
     with database().reading() as session:
-        resource = resources.get_resource(session, current_actor(), resource_id)
+        resource = resources.get_resource(session, current_actor(), resource_id, Right.MODIFY)
     return render_template("resources/edit.html", form=ResourceForm(formdata=None, obj=resource), resource=resource)
 
 
@@ -72,14 +77,14 @@ def update(resource_id: int) -> Response | tuple[str, int]:
     """Change it, unless somebody else has in the meantime."""
     form = ResourceForm()
     with database().reading() as session:
-        resource = resources.get_resource(session, current_actor(), resource_id)
+        resource = resources.get_resource(session, current_actor(), resource_id, Right.MODIFY)
     if form.validate():
         try:
             with database().transaction() as session:
                 resources.edit_resource(
                     session, current_actor(), resource_id, _details(form), version=form.version.data or 0
                 )
-            flash("The changes were saved.")
+            flash(_("The changes were saved."))
             return htmx.done("resources.show", resource_id=resource_id)
         except Invalid as error:
             form.blame(error)
@@ -95,21 +100,36 @@ def delete(resource_id: int) -> Response | tuple[str, int]:
     """Delete it with its accounts, unless something uses one of them."""
     try:
         with database().transaction() as session:
-            name = resources.get_resource(session, current_actor(), resource_id).name
+            name = resources.get_resource(session, current_actor(), resource_id, Right.MANAGE).name
             resources.delete_resource(session, current_actor(), resource_id)
     except Conflict as error:
         form = Form(formdata=None)
         form.problem = str(error)
         return _show(resource_id, form), 409
-    flash(f"“{name}” was deleted.")
+    flash(_("“%(name)s” was deleted.", name=name))
     return htmx.done("resources.index")
 
 
 def _show(resource_id: int, form: Form) -> str:
     with database().reading() as session:
-        resource = resources.get_resource(session, current_actor(), resource_id)
+        resource = resources.get_resource(session, current_actor(), resource_id, Right.RECOGNISE)
+        standing = resources.standing_to_resource(session, current_actor(), resource_id)
         held = accounts.accounts_of(session, current_actor(), resource_id)
-    return render_template("resources/show.html", resource=resource, accounts=held, form=form)
+        holders = shares.holders_of_resource(session, current_actor(), resource_id) if standing.manages else []
+    return render_template(
+        "resources/show.html", resource=resource, standing=standing, accounts=held, holders=holders, form=form
+    )
+
+
+def query(given: Mapping[str, str]) -> str:
+    """The words that are searched for."""
+    return given.get("q", "")[:LONGEST_QUERY]
+
+
+def whose(given: Mapping[str, str]) -> Whose:
+    """Which part of the list is asked for; anything that is none means all of it."""
+    asked = given.get("whose", "")
+    return Whose(asked) if asked in set(Whose) else Whose.ALL
 
 
 def _details(form: ResourceForm) -> ResourceDetails:

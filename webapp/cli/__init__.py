@@ -19,11 +19,19 @@ if TYPE_CHECKING:
 # Each command's module under webapp.cli, and its name there.
 COMMANDS: Final = {
     "accounts": ("accounts", "group"),
+    "audit": ("audit", "group"),
+    "backup": ("backup", "backup"),
     "certificates": ("certificates", "group"),
+    "doctor": ("doctor", "doctor"),
+    "keys": ("keys", "group"),
     "mail": ("mail", "group"),
+    "outbox": ("outbox", "group"),
     "resources": ("resources", "group"),
+    "restore": ("backup", "restore"),
     "serve": ("serve", "serve"),
+    "shares": ("shares", "group"),
     "users": ("users", "group"),
+    "worker": ("worker", "worker"),
 }
 
 

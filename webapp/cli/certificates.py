@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from webapp.actor import command_line
 from webapp.errors import Invalid, Problem
 from webapp.installation import Installation
-from webapp.mail.address import valid_port, valid_server_name
+from webapp.mail.address import permitted_port, valid_port, valid_server_name
 from webapp.mail.probe import Attempt, outcome_of
 from webapp.mail.transport import DEFAULT_PORTS, Security, Server
 from webapp.trust import store
@@ -144,7 +144,8 @@ def _server(argument: str, security: str | None) -> Server | None:
 
 
 def _import_from(installation: Installation, server: Server, sha256: str | None) -> list[store.Imported]:
-    """Trust what a server presents, once its fingerprint was confirmed. Raises CertificateRefused."""
+    """Trust what a server presents, once its fingerprint was confirmed. Raises CertificateRefused, or Invalid."""
+    permitted_port(server.port, installation.database.mail_ports)
     result = outcome_of(Attempt(server, None, sender="", last_stage="tls"), TrustStore(installation.database))
     presented = result.certificate
     if presented is None or not presented.chain:

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, Final
 
 import click
@@ -20,8 +20,8 @@ from webapp.db import Session
 from webapp.errors import Invalid, Problem
 from webapp.installation import Installation
 from webapp.keyring import Secret
-from webapp.mail import checks, explanations, settings
-from webapp.mail.address import valid_hello_name, valid_server_name
+from webapp.mail import access_url, checks, explanations, likeness, settings
+from webapp.mail.address import permitted_port, valid_hello_name, valid_server_name
 from webapp.mail.oauth import ClientCredentials, valid_token_url
 from webapp.mail.probe import Attempt, Result, Stage, probe
 from webapp.mail.settings import Draft, InvalidFields, MailSettings
@@ -132,6 +132,8 @@ def probe_(installation: Installation, /, as_json: bool, **given: Any) -> None:
     login = Login(given["username"], read_password(), oauth) if given["username"] else None
     with _in_words():
         hello_name = valid_hello_name(given["hello_name"])
+        if installation.database.mail_ports is not None:
+            permitted_port(given["port"], installation.database.mail_ports)
     attempt = Attempt(
         server=Server(_spelled(given["server_name"]), given["port"], Security(given["security"]), hello_name or None),
         login=login,
@@ -140,7 +142,35 @@ def probe_(installation: Installation, /, as_json: bool, **given: Any) -> None:
         timeout=given["timeout"],
         unencrypted_login_allowed=given["allow_unencrypted_login"],
     )
+    found = likeness.of_host(given["server_name"])
+    if found is not None and not as_json:
+        click.echo(found.sentence)
     _finish(_probed(attempt, TrustStore(installation.database), as_json), as_json)
+
+
+@group.command("check-access-url")
+@click.option("--url", help="Check this address; without it, the saved one.")
+@as_json_option
+@click.pass_obj
+def check_access_url(installation: Installation, url: str | None, as_json: bool) -> None:
+    """Tell whether this very installation answers at its Access URL. Exit 0 when it does, 1 when not.
+
+    Keypost must be running.
+    """
+    database = installation.database
+    if url is None:
+        with database.reading() as session:
+            saved = settings.current(session)
+        if saved is None:
+            raise click.UsageError("No Access URL is saved yet: give one with --url.")
+        url = saved.access_url
+    finding = access_url.check(database, TrustStore(database), command_line(), url)
+    if as_json:
+        click.echo(json.dumps(asdict(finding) | {"good": finding.good}, ensure_ascii=False))
+    else:
+        for line in filter(None, (f"{finding.url}: {finding.said}", *finding.warnings, finding.remedy)):
+            click.echo(line)
+    sys.exit(0 if finding.good else 1)
 
 
 @group.command()
@@ -301,6 +331,8 @@ def _print_settings(described: dict[str, Any] | None, as_json: bool) -> None:
 
 def _lines(shown: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "Server name", shown["server_name"]
+    if found := likeness.of_host(shown["server_name"]):
+        yield "Warning" if found.warning else "Read as", found.sentence
     yield "Port", str(shown["port"])
     yield "Secure connection", {"never": "Never", "ssl": "SSL", "tls": "TLS"}[shown["security"]]
     yield "Sender e-mail address", shown["sender_address"]

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import signal
 import socket
 import sys
 import threading
+from dataclasses import replace
 
 import click
-from waitress.server import BaseWSGIServer, MultiSocketServer, create_server
+from waitress.server import BaseWSGIServer
 
-from webapp import create_app
+from webapp import create_app, logs
+from webapp.cli.ending import Ending
+from webapp.cli.options import keep_address
 from webapp.config import Config, parse_port
 from webapp.errors import CannotStart
 from webapp.identity.setup import offer_setup
 from webapp.installation import Installation, open_installation
-from webapp.mail.background import BackgroundWork
+from webapp.mail.worker import Worker
+from webapp.server import make_server
 from webapp.trust.store import TrustStore
-
-MAX_HEADER_BYTES = 16 * 1024
-MAX_BODY_BYTES = 1024 * 1024
 
 
 @click.command()
@@ -30,14 +29,15 @@ MAX_BODY_BYTES = 1024 * 1024
 @click.option("--without-worker", is_flag=True, help="Serve the pages only; run the background work elsewhere.")
 def serve(host: str | None, port: str | None, without_worker: bool) -> None:
     """Start Keypost; Ctrl-C ends it."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logs.begin()
     config = Config.from_environment()
-    listener = _listen(host or config.host, parse_port(port, "--port") if port else config.port)
-    installation = open_installation(config)
-    try:
-        _run(installation, listener, with_worker=not without_worker)
-    finally:
-        installation.close()
+    config = replace(config, host=host or config.host, port=parse_port(port, "--port") if port else config.port)
+    with _listen(config.host, config.port) as listener:
+        installation = open_installation(config)
+        try:
+            _run(installation, listener, with_worker=not without_worker)
+        finally:
+            installation.close()
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -58,35 +58,25 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _run(installation: Installation, listener: socket.socket, *, with_worker: bool) -> None:
-    server = create_server(
-        create_app(installation),
-        sockets=[listener],
-        threads=8,
-        ident=None,
-        max_request_header_size=MAX_HEADER_BYTES,
-        max_request_body_size=MAX_BODY_BYTES,
-        clear_untrusted_proxy_headers=True,
-    )
-    background = BackgroundWork(installation.database, TrustStore(installation.database)) if with_worker else None
+    server = make_server(create_app(installation), listener)
+    worker = Worker(installation.database, TrustStore(installation.database)) if with_worker else None
     ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda _number, _frame: _end(ended))
+    ending = Ending()
     thread = threading.Thread(target=answer, args=(server, ended), name="web", daemon=True)
-    if background is not None:
-        background.start()
+    if worker is not None:
+        worker.start()
     thread.start()
     _announce(installation, listener)
-    ended.wait()
-    if background is not None:
-        background.stop()
-    server.close()
-
-
-def _end(ended: threading.Event) -> None:
+    ending.wait()
     ended.set()
+    if worker is not None:
+        worker.ask_to_stop()
+    server.close()
+    if worker is not None:
+        worker.stop()
 
 
-def answer(server: BaseWSGIServer | MultiSocketServer, ended: threading.Event) -> None:
+def answer(server: BaseWSGIServer, ended: threading.Event) -> None:
     """Answer requests until the server is closed, which its loop meets as a socket that is gone."""
     try:
         server.run()
@@ -98,6 +88,7 @@ def answer(server: BaseWSGIServer | MultiSocketServer, ended: threading.Event) -
 def _announce(installation: Installation, listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
     base = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    keep_address(installation.config, base)
     print(f"Keypost is ready at {base}", flush=True)
     token = offer_setup(installation.database)
     if token is not None:

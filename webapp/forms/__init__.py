@@ -2,17 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+from typing import Any, ClassVar, Final
 
+from flask import request
 from flask_wtf import FlaskForm
 
 from webapp.errors import Invalid
 
+_MOST_NAMED: Final = 5
+_LONGEST_NAMED: Final = 40  # characters
+# What any form may carry besides its own: the proof of who one is, and where to go on to.
+_ANYWHERE: Final = frozenset({"csrf_token", "proof_password", "proof_code", "proof_passkey", "next", "once"})
+
+_log = logging.getLogger(__name__)
+
 
 class Form(FlaskForm):
-    """A form whose fields can also carry what the domain found wrong."""
+    """A form whose fields can also carry what the domain found wrong.
+
+    beside: what its page sends along that is no field of it.
+    """
 
     problem: str = ""
+    beside: ClassVar[frozenset[str]] = frozenset()
+
+    def validate(self, extra_validators: Any = None) -> bool:
+        """Judge the shape of the fields. What no field is for is left alone, and named in the log without its value."""
+        self._note_strays()
+        return bool(super().validate(extra_validators))
+
+    def _note_strays(self) -> None:
+        strays = [name for name in request.form if name not in self._fields and name not in self.beside | _ANYWHERE]
+        if strays:
+            named = ", ".join(name[:_LONGEST_NAMED] for name in strays[:_MOST_NAMED])
+            _log.warning(
+                "%s %s from %s carried %d fields that its form does not have: %s",
+                request.method, request.path, request.remote_addr, len(strays), named,
+            )  # fmt: skip
 
     def blame(self, error: Invalid) -> None:
         """Put the domain's sentence at its field, or on top when no field is at fault."""

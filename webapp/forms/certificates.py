@@ -6,12 +6,13 @@ from werkzeug.datastructures import FileStorage
 from wtforms import FileField, TextAreaField
 
 from webapp.forms import Form
+from webapp.i18n import lazy
 from webapp.trust.certificates import MAXIMUM_BYTES
 
 
 class ImportForm(Form):
-    file = FileField("Certificate file")
-    pem = TextAreaField("Or paste it as text")
+    file = FileField(lazy("Certificate file"))
+    pem = TextAreaField(lazy("Or paste it as text"))
 
     @property
     def content(self) -> bytes:

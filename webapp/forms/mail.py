@@ -19,25 +19,27 @@ from wtforms.widgets import HiddenInput
 
 from webapp.errors import Invalid
 from webapp.forms import Form, stripped
+from webapp.i18n import gettext as _
+from webapp.i18n import lazy
 from webapp.keyring import Secret
 from webapp.mail.settings import Draft, MailSettings
 from webapp.mail.transport import DEFAULT_PORTS, Security
 
 SECURITY_CHOICES = [
-    SelectChoice(Security.NEVER, "Never"),
-    SelectChoice(Security.SSL, "SSL"),
-    SelectChoice(Security.TLS, "TLS"),
+    SelectChoice(Security.NEVER, lazy("Never")),
+    SelectChoice(Security.SSL, lazy("SSL")),
+    SelectChoice(Security.TLS, lazy("TLS")),
 ]
 SOURCE_CHOICES = [
-    SelectChoice("manual", "Specify a username and password manually"),
-    SelectChoice("account", "Use an account stored in Keypost"),
+    SelectChoice("manual", lazy("Specify a username and password manually")),
+    SelectChoice("account", lazy("Use an account stored in Keypost")),
 ]
 _REMEDIED = frozenset({"server_name", "port", "security", "sender_address", "requires_authentication"})
 _LONGEST_REMEDY = 1000
 _SHOWN_AS_SAVED = (
     "server_name", "security", "sender_address", "sender_name", "access_url", "username", "hello_name", "version",
 )  # fmt: skip
-_SHORT = [Length(max=500, message="That is too long.")]
+_SHORT = [Length(max=500, message=lazy("That is too long."))]
 
 
 def _number_or_none(text: object) -> int | None:
@@ -46,23 +48,26 @@ def _number_or_none(text: object) -> int | None:
 
 
 class MailSettingsForm(Form):
-    server_name = StringField("Server name", _SHORT, filters=[stripped])
-    port = StringField("Port", _SHORT, filters=[stripped])
-    security = RadioField("Secure connection", [AnyOf([*Security], message="Choose one.")], choices=SECURITY_CHOICES)
-    sender_address = StringField("Sender e-mail address", _SHORT, filters=[stripped])
-    sender_name = StringField("Sender name", _SHORT, filters=[stripped])
-    access_url = StringField("Access URL", _SHORT, filters=[stripped])
-    requires_authentication = BooleanField("Requires Authentication")
-    credential_source = RadioField(
-        "How Keypost signs in", choices=SOURCE_CHOICES, default="manual", validate_choice=False
+    beside = frozenset({"fill", "find_from", "instead", "confirmation_code", "sha256"})
+    server_name = StringField(lazy("Server name"), _SHORT, filters=[stripped])
+    port = StringField(lazy("Port"), _SHORT, filters=[stripped])
+    security = RadioField(
+        lazy("Secure connection"), [AnyOf([*Security], message=lazy("Choose one."))], choices=SECURITY_CHOICES
     )
-    username = StringField("Username", _SHORT, filters=[stripped])
-    password = PasswordField("Password", [Length(max=2000, message="That is too long for a password.")])
-    q = SearchField("Find an account", _SHORT, filters=[stripped])
-    account_id = SelectField("Account", coerce=_number_or_none, choices=[], validate_choice=False)
-    unencrypted_login_allowed = BooleanField("Allow signing in without encryption")
-    hello_name = StringField("Name of this machine", _SHORT, filters=[stripped])
-    test_recipient = StringField("Send the test mail to", _SHORT, filters=[stripped])
+    sender_address = StringField(lazy("Sender e-mail address"), _SHORT, filters=[stripped])
+    sender_name = StringField(lazy("Sender name"), _SHORT, filters=[stripped])
+    access_url = StringField(lazy("Access URL"), _SHORT, filters=[stripped])
+    requires_authentication = BooleanField(lazy("Requires Authentication"))
+    credential_source = RadioField(
+        lazy("How Keypost signs in"), choices=SOURCE_CHOICES, default="manual", validate_choice=False
+    )
+    username = StringField(lazy("Username"), _SHORT, filters=[stripped])
+    password = PasswordField(lazy("Password"), [Length(max=2000, message=lazy("That is too long for a password."))])
+    q = SearchField(lazy("Find an account"), _SHORT, filters=[stripped])
+    account_id = SelectField(lazy("Account"), coerce=_number_or_none, choices=[], validate_choice=False)
+    unencrypted_login_allowed = BooleanField(lazy("Allow signing in without encryption"))
+    hello_name = StringField(lazy("Name of this machine"), _SHORT, filters=[stripped])
+    test_recipient = StringField(lazy("Send the test mail to"), _SHORT, filters=[stripped])
     version = IntegerField(widget=HiddenInput(), default=0)
 
     def draft(self) -> Draft:
@@ -73,7 +78,7 @@ class MailSettingsForm(Form):
         try:
             security = Security(self.security.data or Security.TLS)
         except ValueError:
-            raise Invalid("Choose how the connection is secured: Never, SSL or TLS.", "security") from None
+            raise Invalid(_("Choose how the connection is secured: Never, SSL or TLS."), "security") from None
         return Draft(
             server_name=self.server_name.data or "",
             port=_number_or_none(self.port.data) or 0 if self.port.data else DEFAULT_PORTS[security],
@@ -130,7 +135,7 @@ class MailSettingsForm(Form):
 
 
 class ConfirmationForm(Form):
-    confirmation_code = StringField("Code from the test mail", _SHORT, filters=[stripped])
+    confirmation_code = StringField(lazy("Code from the test mail"), _SHORT, filters=[stripped])
 
 
 def remedy_in_words(remedy: dict[str, str]) -> str:
@@ -139,11 +144,13 @@ def remedy_in_words(remedy: dict[str, str]) -> str:
     if "security" in remedy:
         parts.append({"never": "Use Never", "ssl": "Use SSL", "tls": "Use TLS"}[remedy["security"]])
     if "port" in remedy:
-        parts.append(f"port {remedy['port']}" if parts else f"Use port {remedy['port']}")
+        parts.append(
+            _("port %(remedy)s", remedy=remedy["port"]) if parts else _("Use port %(remedy)s", remedy=remedy["port"])
+        )
     if "server_name" in remedy:
         parts.append(f"Use {remedy['server_name']}")
     if "sender_address" in remedy:
-        parts.append(f"Send as {remedy['sender_address']}")
+        parts.append(_("Send as %(remedy)s", remedy=remedy["sender_address"]))
     if "requires_authentication" in remedy:
-        parts.append("Sign in")
+        parts.append(_("Sign in"))
     return ", ".join(parts)

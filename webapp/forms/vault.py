@@ -8,27 +8,33 @@ from wtforms.validators import InputRequired, Length
 from wtforms.widgets import HiddenInput
 
 from webapp.forms import Form, stripped
+from webapp.i18n import lazy
 from webapp.vault.resources import KINDS
 
-_NOTES = TextAreaField("Notes", [Length(max=4000, message="Notes can have at most 4000 characters.")])
+_NOTES = TextAreaField(lazy("Notes"), [Length(max=4000, message=lazy("Notes can have at most 4000 characters."))])
 
 
 class ResourceForm(Form):
     name = StringField(
-        "Name",
-        [InputRequired("Give the resource a name."), Length(max=200, message="At most 200 characters.")],
+        lazy("Name"),
+        [InputRequired(lazy("Give the resource a name.")), Length(max=200, message=lazy("At most 200 characters."))],
         filters=[stripped],
     )
-    kind = SelectField("Type", choices=[SelectChoice(kind, kind) for kind in KINDS])
-    address = StringField("Address", [Length(max=300, message="At most 300 characters.")], filters=[stripped])
+    kind = SelectField(lazy("Type"), choices=[SelectChoice(kind, kind) for kind in KINDS])
+    address = StringField(
+        lazy("Address"), [Length(max=300, message=lazy("At most 300 characters."))], filters=[stripped]
+    )
     notes = _NOTES
     version = IntegerField(widget=HiddenInput(), default=0)
 
 
 class AccountForm(Form):
     username = StringField(
-        "User name",
-        [InputRequired("Give the account's user name."), Length(max=200, message="At most 200 characters.")],
+        lazy("User name"),
+        [
+            InputRequired(lazy("Give the account's user name.")),
+            Length(max=200, message=lazy("At most 200 characters.")),
+        ],
         filters=[stripped],
     )
     notes = _NOTES
@@ -39,8 +45,8 @@ class EditAccountForm(AccountForm):
 
 
 class NewAccountForm(AccountForm):
-    password = PasswordField("Password", [InputRequired("Give the account's password, or generate one.")])
+    password = PasswordField(lazy("Password"), [InputRequired(lazy("Give the account's password, or generate one."))])
 
 
 class NewPasswordForm(Form):
-    password = PasswordField("New password", [InputRequired("Give the new password, or generate one.")])
+    password = PasswordField(lazy("New password"), [InputRequired(lazy("Give the new password, or generate one."))])

@@ -1,103 +1,276 @@
 """Sign-in and sessions: rows in the database, so that each can be ended at once.
 
-The browser holds a random token; the database holds its SHA-256 alone.
+The browser holds a random token; the database holds its SHA-256 alone. The token changes when the session comes to
+mean more: at the second step of signing in, when its person proves once more who they are, and with a new password.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 from webapp.actor import Actor, Role
-from webapp.audit import trail
-from webapp.db import Base, Database, Session, UtcDateTime
-from webapp.errors import Invalid, NotFound
-from webapp.identity import passwords
+from webapp.audit import refused, trail
+from webapp.db import CLOCK_TOLERANCE, Base, Database, Session, UtcDateTime
+from webapp.errors import Invalid, NotFound, Refused
+from webapp.i18n import gettext as _
+from webapp.i18n import lazy
+from webapp.identity import passkeys, passwords, policy, recovery, second_factor, throttle
+from webapp.identity.policy import SignInPolicy
+from webapp.identity.throttle import KnownBrowser
 from webapp.identity.tokens import new_token, token_hash
 from webapp.identity.users import User, find_user, get_user, set_password
 from webapp.keyring import Secret
 
-IDLE = timedelta(minutes=30)
-ABSOLUTE = timedelta(hours=12)
+PROOF_HOLDS: Final = timedelta(minutes=5)
+SECOND_STEP_WITHIN: Final = timedelta(minutes=10)
 _SEEN_EVERY = timedelta(minutes=1)
-_FAILURES_BEFORE_WAIT = 5
-_LONGEST_WAIT = timedelta(minutes=5)
+_WRONG_CODE = lazy(
+    "That code is not right, or it has been used already. Wait for the next one, or use a recovery code."
+)
+_PROOF_TOO_LATE = lazy("That took too long, or was begun elsewhere. Try again.")
+_TOO_LATE = lazy("The second step took too long, or was begun elsewhere. Sign in again.")
 
 
 class SignIn(Base):
-    """One browser signed in as one user."""
+    """One browser signed in as one user.
+
+    proved_at: when the person last proved who they are.
+    awaits_second_factor: the password was right, and nothing is open yet.
+    """
 
     __tablename__ = "sign_ins"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     token_hash: Mapped[str] = mapped_column(sa.String(64), unique=True)
     user_id: Mapped[int] = mapped_column(sa.ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    epoch: Mapped[int]
     source: Mapped[str] = mapped_column(sa.String(100))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     seen_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    proved_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    awaits_second_factor: Mapped[bool]
 
 
-class SignInFailure(Base):
-    """How often a sign-in to one address from one source failed of late; kept so that a restart forgives nothing."""
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A live session. ``lacks_second_factor``: the policy asks this user for one, and nothing else is open until then.
 
-    __tablename__ = "sign_in_failures"
+    proved: whether the person proved within PROOF_HOLDS who they are. sign_in_id: the session's number.
+    """
 
-    key: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
-    count: Mapped[int]
-    last_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    user: User
+    sign_in_id: int
+    proved: bool
+    has_second_factor: bool
+    has_passkey: bool
+    lacks_second_factor: bool
 
 
-def sign_in(database: Database, email: str, password: Secret, source: str) -> tuple[str, User]:
+def sign_in(
+    database: Database, email: str, password: Secret, source: str, *, browser: KnownBrowser | None = None
+) -> tuple[str, User]:
     """Check the password and begin a session; gives its token. Raises Invalid with one text for every reason.
+
+    Raises Unavailable when too many sign in at this moment.
 
     The hash is compared outside any transaction: it takes a tenth of a second, and writers must not wait for it.
     An attempt counts as failed from before the comparison until it has succeeded, so that many at once gain nothing.
     """
-    key = _failure_key(email, source)
+    with passwords.place_in_line():
+        return _sign_in(database, email, password, source, browser)
+
+
+def _sign_in(
+    database: Database, email: str, password: Secret, source: str, browser: KnownBrowser | None
+) -> tuple[str, User]:
     with database.transaction() as session:
-        _count_attempt(session, key)
         user = find_user(session, email)
+        free = policy.current(session).free_attempts
+        counters = throttle.for_sign_in(
+            email, source, free=free, user_id=user.id if user is not None else None, browser=browser
+        )
+        throttle.count_attempt(session, counters)
     good = passwords.verify_password(user.password_hash if user and user.active else None, password)
+    stronger = passwords.stronger_hash(user.password_hash, password) if good and user is not None else None
     with database.transaction() as session:
-        if good and user is not None and _is_unchanged(session, user):
-            session.execute(sa.delete(SignInFailure).where(SignInFailure.key == key))
-            return begin_session(session, user, source), user
+        if good and user is not None and (now := _unchanged(session, user)) is not None:
+            throttle.forgive(session, counters)
+            now.password_hash = stronger or now.password_hash
+            return begin_session(session, now, source), now
         stranger = Actor(None, email[:320] or "nobody", source, Role.PASSWORD_USER)
         trail.record(session, stranger, "session:sign-in", outcome="refused")
-    raise Invalid("This e-mail address and password do not match. Check both and try again.")
+    raise Invalid(_("This e-mail address and password do not match. Check both and try again."))
 
 
 def begin_session(session: Session, user: User, source: str) -> str:
-    """A new session for a user whose identity has just been proved; gives its token."""
-    token = new_token()
-    now = session.now()
-    session.add(SignIn(token_hash=token_hash(token), user_id=user.id, source=source[:100], created_at=now, seen_at=now))
-    trail.record(session, user.actor(source), "session:sign-in", subject=f"user:{user.id}")
+    """A new session for a user who has just proved one factor; gives its token.
+
+    For somebody with a second factor nothing is open until finish_sign_in().
+    """
+    half = second_factor.has_one(session, user.id)
+    token = _insert(session, user, source, awaits_second_factor=half)
+    if not half:
+        trail.record(session, user.actor(source), "session:sign-in", subject=f"user:{user.id}")
     return token
 
 
-def resume(database: Database, token: str) -> User | None:
-    """The active user of a live session, or None for any token that is unknown, ended or too old."""
+def awaiting(session: Session, token: str) -> User | None:
+    """Whose second factor the session waits for, if it does."""
+    return session.scalar(
+        sa.select(User)
+        .join(SignIn, SignIn.user_id == User.id)
+        .where(
+            SignIn.token_hash == token_hash(token),
+            SignIn.awaits_second_factor,
+            SignIn.epoch == User.session_epoch,
+            SignIn.created_at >= session.now() - SECOND_STEP_WITHIN,
+            User.active,
+        )
+    )
+
+
+def finish_sign_in(database: Database, token: str, code: str, source: str) -> tuple[str, str]:
+    """Check the second factor and open the session; gives its new token and how it was proved.
+
+    Raises Invalid for the code, and Refused when no sign-in waits for it.
+    """
+    with database.transaction() as session:
+        user = _needs_awaiting(session, token)
+        throttle.count_attempt(session, throttle.for_second_factor(user.email))
+    with database.reading() as reading:
+        recovery_code = recovery.look_up(reading, user.id, code)
+    with database.transaction() as session:
+        user = _needs_awaiting(session, token)
+        how = second_factor.accept(session, user.id, code, recovery_code)
+        if how:
+            throttle.forgive(session, throttle.for_second_factor(user.email))
+            return _open(session, token, user, source, how), how
+        trail.record(session, user.actor(source), "session:second-factor", outcome="refused")
+    raise Invalid(_WRONG_CODE, "code")
+
+
+def sign_in_by_passkey(
+    session: Session, party: passkeys.RelyingParty, *, challenge: bytes, answer: str, token: str | None, source: str
+) -> tuple[str, User]:
+    """Open a session by a passkey: as the second step of the session ``token``, or else all by itself. Raises Invalid.
+
+    Gives the session's token.
+    """
+    half = awaiting(session, token) if token is not None else None
+    user = passkeys.prove(
+        session,
+        party,
+        challenge=challenge,
+        answer=answer,
+        user_id=half.id if half is not None else None,
+        owner_verified=half is None,
+    )
+    if half is not None and token is not None:
+        return _open(session, token, user, source, "passkey"), user
+    fresh = _insert(session, user, source, awaits_second_factor=False)
+    trail.record(session, user.actor(source), "session:sign-in", subject=f"user:{user.id}", by="passkey")
+    return fresh, user
+
+
+def refuse_passkey(session: Session, source: str) -> None:
+    """Leave a line about a passkey that opened nothing, unless there were many of late."""
+    refused.record(session, Actor(None, "nobody", source, Role.PASSWORD_USER), "signing in by a passkey")
+
+
+def resume(database: Database, token: str) -> Resumed | None:
+    """The live session of a token, or None for one that is unknown, ended, not complete or too old."""
     with database.reading() as session:
         row = session.execute(
-            sa.select(SignIn, User)
+            sa.select(SignIn, User, SignInPolicy, second_factor.is_set_up(User.id), second_factor.has_passkey(User.id))
             .join(User, User.id == SignIn.user_id)
-            .where(SignIn.token_hash == token_hash(token), User.active)
+            .outerjoin(SignInPolicy, SignInPolicy.id == 1)
+            .where(SignIn.token_hash == token_hash(token), ~SignIn.awaits_second_factor, *_alive())
         ).one_or_none()
         if row is None:
             return None
-        sign, user = row
-        now = session.now()
-        if now - sign.seen_at > IDLE or now - sign.created_at > ABSOLUTE:
+        sign, user, saved, has_second_factor, has_passkey = row
+        rules, now = saved or policy.default(), session.now()
+        if now - sign.seen_at > rules.idle or now - sign.created_at > rules.longest:
+            return None
+        if sign.seen_at > now + CLOCK_TOLERANCE:  # The clock was set back: nobody knows how old this session is.
             return None
     if now - sign.seen_at > _SEEN_EVERY:
         with database.transaction() as session:
             session.execute(sa.update(SignIn).where(SignIn.id == sign.id).values(seen_at=now))
-    return user
+    lacks = rules.needs_second_factor(user.role) and not has_second_factor
+    proved = timedelta() <= now - sign.proved_at <= PROOF_HOLDS
+    return Resumed(user, sign.id, proved, bool(has_second_factor), bool(has_passkey), lacks)
+
+
+def prove(database: Database, actor: Actor, token: str, *, password: Secret, code: str) -> str:
+    """Prove once more who one is, by the password or a code; gives the session's new token.
+
+    Raises Invalid, and Unavailable when too many do so at this moment.
+    """
+    with passwords.place_in_line():
+        return _prove(database, actor, token, password, code)
+
+
+def _prove(database: Database, actor: Actor, token: str, password: Secret, code: str) -> str:
+    with database.transaction() as session:
+        user = get_user(session, actor.id or 0)
+        counters = throttle.for_second_factor(user.email) if code else throttle.for_password_again(user.email)
+        throttle.count_attempt(session, counters)
+    how = "password" if not code and passwords.verify_password(user.password_hash, password) else ""
+    with database.reading() as reading:
+        recovery_code = recovery.look_up(reading, user.id, code) if code else None
+    with database.transaction() as session:
+        user = get_user(session, actor.id or 0)
+        how = how or (second_factor.accept(session, user.id, code, recovery_code) if code else "")
+        if how:
+            throttle.forgive(session, counters)
+            trail.record(session, actor, "session:confirm", subject=f"user:{user.id}", by=how)
+            return renew(session, token, user)
+        trail.record(session, actor, "session:confirm", subject=f"user:{user.id}", outcome="refused")
+    if code:
+        raise Invalid(_WRONG_CODE, "proof_code")
+    raise Invalid(_("That is not your password. Check it and try again."), "proof_password")
+
+
+def prove_by_passkey(
+    database: Database, actor: Actor, party: passkeys.RelyingParty, token: str, *, challenge: bytes | None, answer: str
+) -> str:
+    """Prove once more who one is, by a passkey that verified its owner; gives the session's new token. Raises Invalid.
+
+    challenge: the one that the browser was given for this, if it still is good.
+    """
+    try:
+        if challenge is None:
+            raise Invalid(_PROOF_TOO_LATE)
+        with database.transaction() as session:
+            user = passkeys.prove(
+                session, party, challenge=challenge, answer=answer, user_id=actor.id, owner_verified=True
+            )
+            trail.record(session, actor, "session:confirm", subject=f"user:{user.id}", by="passkey")
+            return renew(session, token, user)
+    except Invalid as error:
+        with database.transaction() as session:
+            refused.record(session, actor, "confirming by a passkey")
+        raise Invalid(str(error), "proof_passkey") from None
+
+
+def renew(session: Session, token: str, user: User) -> str:
+    """Give the session a new token, now that its person has proved who they are. Raises Refused: it has ended."""
+    fresh, now = new_token(), session.now()
+    renewed = session.connection().execute(
+        sa.update(SignIn)
+        .where(SignIn.token_hash == token_hash(token), SignIn.user_id == user.id)
+        .values(token_hash=token_hash(fresh), epoch=user.session_epoch, proved_at=now, seen_at=now)
+    )
+    if renewed.rowcount != 1:
+        raise Refused(_("Your session has ended in the meantime. Sign in again."))
+    return fresh
 
 
 def sign_out(session: Session, actor: Actor, token: str) -> None:
@@ -115,48 +288,23 @@ def end_sessions(session: Session, user_id: int, *, except_token: str | None = N
 
 
 def forget_old(session: Session) -> None:
-    """Delete sessions and failures that no longer matter."""
-    now = session.now()
-    session.execute(sa.delete(SignIn).where((SignIn.seen_at < now - IDLE) | (SignIn.created_at < now - ABSOLUTE)))
-    session.execute(sa.delete(SignInFailure).where(SignInFailure.last_at < now - timedelta(hours=1)))
-
-
-def _is_unchanged(session: Session, user: User) -> bool:
-    """Whether the user is still what they were when the comparison of the password began."""
-    now = session.get(User, user.id)
-    return now is not None and now.active and now.password_hash == user.password_hash
-
-
-def _refuse_too_soon(session: Session, failure: SignInFailure) -> None:
-    if failure.count < _FAILURES_BEFORE_WAIT:
-        return
-    wait = min(timedelta(seconds=2 ** min(failure.count - _FAILURES_BEFORE_WAIT, 9)), _LONGEST_WAIT)
-    left = failure.last_at + wait - session.now()
-    if timedelta() < left <= _LONGEST_WAIT:
-        raise Invalid(
-            f"There were {failure.count} wrong attempts from here. Wait {int(left.total_seconds()) + 1} seconds "
-            "and try again."
-        )
-
-
-def _count_attempt(session: Session, key: str) -> None:
-    session.add_unless_there(SignInFailure, key=key, count=0, last_at=session.now())
-    failure = session.get_one(SignInFailure, key, with_for_update=True)
-    _refuse_too_soon(session, failure)
-    failure.count += 1
-    failure.last_at = session.now()
-
-
-def _failure_key(email: str, source: str) -> str:
-    return hashlib.sha256(f"{email.strip().casefold()}\x1f{source}".encode("utf-8", "surrogatepass")).hexdigest()
+    """Delete sessions, failures and challenges that no longer matter."""
+    now, rules = session.now(), policy.current(session)
+    session.execute(
+        sa.delete(SignIn).where((SignIn.seen_at < now - rules.idle) | (SignIn.created_at < now - rules.longest))
+    )
+    throttle.forget_old(session)
+    passkeys.forget_old(session)
 
 
 def sessions_of(session: Session, user_id: int) -> Sequence[SignIn]:
     """The live sessions of a user, the latest first."""
-    now = session.now()
+    now, rules = session.now(), policy.current(session)
     return session.scalars(
         sa.select(SignIn)
-        .where(SignIn.user_id == user_id, SignIn.seen_at >= now - IDLE, SignIn.created_at >= now - ABSOLUTE)
+        .join(User, User.id == SignIn.user_id)
+        .where(SignIn.user_id == user_id, ~SignIn.awaits_second_factor, *_alive())
+        .where(SignIn.seen_at >= now - rules.idle, SignIn.created_at >= now - rules.longest)
         .order_by(SignIn.seen_at.desc(), SignIn.id.desc())
     ).all()
 
@@ -170,21 +318,83 @@ def end_session(session: Session, actor: Actor, sign_in_id: int) -> None:
     """End one session of the actor's own. Raises NotFound."""
     sign = session.get(SignIn, sign_in_id)
     if sign is None or sign.user_id != actor.id:
-        raise NotFound("There is no such session; it may have ended by itself.")
+        raise NotFound(_("There is no such session; it may have ended by itself."))
     session.delete(sign)
     trail.record(session, actor, "session:end", subject=f"user:{actor.id}")
 
 
-def change_own_password(database: Database, actor: Actor, token: str, *, current: Secret, new: Secret) -> int:
-    """Replace the actor's own password and end their other sessions; gives how many ended. Raises Invalid."""
-    passwords.check_new(new)
-    key = _failure_key(f"\x1fpassword of user {actor.id}", "any")
+def change_own_password(
+    database: Database, actor: Actor, token: str, *, current: Secret, new: Secret
+) -> tuple[str, int]:
+    """Replace the actor's own password and end their other sessions; gives this one's new token, and how many ended.
+
+    Raises Invalid, Unavailable.
+    """
     with database.transaction() as session:
-        _count_attempt(session, key)
-        known = get_user(session, actor.id or 0).password_hash
-    if not passwords.verify_password(known, current):
-        raise Invalid("That is not your current password.", "current")
+        user = get_user(session, actor.id or 0)
+        passwords.check_new(new, about=user.words())
+        counters = throttle.for_password_again(user.email)
+        throttle.count_attempt(session, counters)
+    with passwords.place_in_line():
+        good = passwords.verify_password(user.password_hash, current)
+    if not good:
+        raise Invalid(_("That is not your current password."), "current")
     with database.transaction() as session:
-        session.execute(sa.delete(SignInFailure).where(SignInFailure.key == key))
-        set_password(session, actor, get_user(session, actor.id or 0), new)
-        return end_sessions(session, actor.id or 0, except_token=token)
+        throttle.forgive(session, counters)
+        user = get_user(session, actor.id or 0)
+        set_password(session, actor, user, new)
+        ended = end_sessions(session, user.id, except_token=token)
+        return renew(session, token, user), ended
+
+
+def keep_this_one(session: Session, token: str, user: User) -> str:
+    """End the user's other sessions, because what proves who they are has changed; gives this one's new token."""
+    user.session_epoch += 1
+    end_sessions(session, user.id, except_token=token)
+    return renew(session, token, user)
+
+
+def _insert(session: Session, user: User, source: str, *, awaits_second_factor: bool) -> str:
+    token, now = new_token(), session.now()
+    session.add(
+        SignIn(
+            token_hash=token_hash(token),
+            user_id=user.id,
+            epoch=user.session_epoch,
+            source=source[:100],
+            created_at=now,
+            seen_at=now,
+            proved_at=now,
+            awaits_second_factor=awaits_second_factor,
+        )
+    )
+    return token
+
+
+def _open(session: Session, token: str, user: User, source: str, how: str) -> str:
+    """Put a whole session in the place of the one that waited for its second factor."""
+    ended = session.connection().execute(
+        sa.delete(SignIn).where(SignIn.token_hash == token_hash(token), SignIn.awaits_second_factor)
+    )
+    if ended.rowcount != 1:
+        raise Refused(_TOO_LATE)
+    trail.record(session, user.actor(source), "session:sign-in", subject=f"user:{user.id}", by=how)
+    return _insert(session, user, source, awaits_second_factor=False)
+
+
+def _needs_awaiting(session: Session, token: str) -> User:
+    user = awaiting(session, token)
+    if user is None:
+        raise Refused(_TOO_LATE)
+    return user
+
+
+def _alive() -> tuple[sa.SQLColumnExpression[bool], ...]:
+    """What a session needs of its user: active, and nothing has ended their sessions since it began."""
+    return User.active, SignIn.epoch == User.session_epoch
+
+
+def _unchanged(session: Session, user: User) -> User | None:
+    """The user, if still what they were when the comparison of the password began."""
+    now = session.get(User, user.id)
+    return now if now is not None and now.active and now.password_hash == user.password_hash else None

@@ -19,22 +19,33 @@ from webapp.actor import Actor
 from webapp.audit import trail
 from webapp.db import Base, Database, Session, UtcDateTime
 from webapp.errors import NotFound, Problem, Refused
+from webapp.i18n import gettext as _
+from webapp.i18n import lazy, minute
 from webapp.mail.probe import Result, outcome_of
-from webapp.mail.settings import MailSettings, Target, saved_target
+from webapp.mail.settings import MailSettings, Target, current, saved_target
 from webapp.mail.transport import Trust
 from webapp.trust import seen
 from webapp.vault.accounts import AccountPassword
 
-Kind = Literal["test", "login", "delivery", "search"]
+Kind = Literal["test", "login", "delivery", "search", "access-url"]
 
 RUNNING: Final = "running"
-_LIMITS: Final = ((timedelta(minutes=1), 10, "a minute"), (timedelta(hours=1), 60, "an hour"))
+ABANDONED: Final = "abandoned"
+_ASKED_FOR: Final = ("test", "search", "access-url")
+_LIMITS: Final = ((timedelta(minutes=1), 10, lazy(lazy(lazy("a minute")))), (timedelta(hours=1), 60, lazy("an hour")))
+_LIMITS_OF_ALL: Final = (
+    (timedelta(minutes=1), 30, lazy(lazy(lazy("a minute")))),
+    (timedelta(hours=1), 180, lazy("an hour")),
+)
 _ABANDONED_AFTER: Final = timedelta(minutes=1)
+_DAILY: Final = timedelta(days=1)
 _SHOWN: Final = 1000
 
 
 class MailCheck(Base):
-    """One test, login check or delivery. outcome: "running", "accepted" or "failed"; reply: masked.
+    """One test, login check, delivery, search or look at the Access URL.
+
+    outcome: "running", "accepted", "failed", or "abandoned" when nobody waited for the end; reply: masked.
 
     place: the fingerprint without the secret. account_id, password_version: of the bound account that signed in.
     claim: set on automatic login checks, unique per password version, so that only one process makes each.
@@ -131,7 +142,9 @@ def verification(session: Session, settings: MailSettings | None = None) -> Veri
     except Problem as problem:
         return Verification(False, reason=str(problem))
     telling = sa.or_(MailCheck.outcome == "accepted", MailCheck.stage.not_in(("recipient", "message")))
-    last = _newest(session, MailCheck.fingerprint == about.exact, MailCheck.outcome != RUNNING, telling)
+    last = _newest(
+        session, MailCheck.fingerprint == about.exact, MailCheck.outcome.in_(("accepted", "failed")), telling
+    )
     sent = _newest(
         session,
         MailCheck.place == about.place,
@@ -141,12 +154,24 @@ def verification(session: Session, settings: MailSettings | None = None) -> Veri
     if last is None:
         return Verification(False, reason=_why_unproved(session, about, sent))
     if not last.accepted:
-        doing = "signing in" if last.kind == "login" else "sending"
+        when = {"moment": _moment(last.at), "code": last.code}
+        failed = (
+            _("signing in failed on %(moment)s (%(code)s).", **when)
+            if last.kind == "login"
+            else _("sending failed on %(moment)s (%(code)s).", **when)
+        )
         return Verification(
-            False, last.at, last.by_name, f"{doing} failed on {_moment(last.at)} ({last.code}).", last.kind
+            False,
+            last.at,
+            last.by_name,
+            failed,
+            last.kind,
         )
     if sent is None:
-        reason = f"the sign-in was accepted on {_moment(last.at)}, but no message has been sent with these settings."
+        reason = _(
+            "the sign-in was accepted on %(moment)s, but no message has been sent with these settings.",
+            moment=_moment(last.at),
+        )
         return Verification(False, last.at, last.by_name, reason, last.kind)
     arrived = _newest(session, MailCheck.fingerprint == about.exact, MailCheck.confirmed_at.is_not(None))
     return Verification(
@@ -159,6 +184,12 @@ def verification(session: Session, settings: MailSettings | None = None) -> Veri
     )
 
 
+def was_ever_sent(session: Session) -> bool:
+    """Whether a mail server ever took a message of this installation, as a test or for somebody."""
+    sent = sa.and_(MailCheck.outcome == "accepted", MailCheck.kind.in_(("test", "delivery")))
+    return session.scalar(sa.select(sa.exists().where(sent))) or False
+
+
 def last_login_check(session: Session) -> MailCheck | None:
     """The newest login check, running or ended, of the server and login that are saved now."""
     try:
@@ -169,54 +200,96 @@ def last_login_check(session: Session) -> MailCheck | None:
 
 
 def refuse_too_many(session: Session, actor: Actor) -> None:
-    """Raise Refused when ``actor`` has made as many tests and searches as a minute or an hour has room for.
+    """Raise Refused while a test or search of ``actor`` runs, or when a minute or an hour has no room for another.
 
-    Counted in the database, so that a restart forgets nothing. The command line is exempt.
+    Counted in the database, for one and for all, so that a restart forgets nothing. The command line is exempt.
     """
     if actor.id is None:
         return
-    now = session.now()
+    _refuse_second(session, actor)
     for period, limit, name in _LIMITS:
-        made = session.scalar(
-            sa.select(sa.func.count())
-            .select_from(MailCheck)
-            .where(MailCheck.kind.in_(("test", "search")), MailCheck.by_id == actor.id, MailCheck.at > now - period)
-        )
-        if (made or 0) >= limit:
+        if _made(session, period, MailCheck.by_id == actor.id) >= limit:
             raise Refused(
-                f"You have made {limit} tests within {name}, which is the limit: a test reaches out to other "
-                f"people's servers and mailboxes. Wait up to {name} and test again."
+                _(
+                    "You have made %(limit)s tests within %(name)s, which is the limit: a test reaches out "
+                    "to other people's servers and mailboxes. Wait up to %(name)s and test again.",
+                    limit=limit,
+                    name=name,
+                )
             )
+    for period, limit, name in _LIMITS_OF_ALL:
+        if _made(session, period, MailCheck.by_id.is_not(None)) >= limit:
+            raise Refused(
+                _(
+                    "All administrators together have made %(limit)s tests within %(name)s, which is the "
+                    "limit: a test reaches out to other people's servers and mailboxes. Wait up to %(name)s "
+                    "and test again.",
+                    limit=limit,
+                    name=name,
+                )
+            )
+
+
+def _refuse_second(session: Session, actor: Actor) -> None:
+    running = sa.exists().where(
+        MailCheck.kind.in_(_ASKED_FOR),
+        MailCheck.by_id == actor.id,
+        MailCheck.outcome == RUNNING,
+        MailCheck.at > session.now() - _ABANDONED_AFTER,
+    )
+    if session.scalar(sa.select(running)):
+        raise Refused(
+            _(
+                "A test or search of yours is still running. It ends by itself, within half a minute at "
+                "most; then test again."
+            )
+        )
+
+
+def _made(session: Session, period: timedelta, by: sa.ColumnElement[bool]) -> int:
+    """How many tests and searches were asked for within the last ``period``."""
+    counted = sa.select(sa.func.count()).select_from(MailCheck)
+    return session.scalar(counted.where(MailCheck.kind.in_(_ASKED_FOR), by, MailCheck.at > session.now() - period)) or 0
 
 
 def begin_test(session: Session, actor: Actor, fingerprint: Fingerprint, recipient: str) -> int:
     """Note that a test begins, so that it counts however it ends; gives the id for record_check(). Raises Refused."""
-    session.get(trail.AuditHead, 1, with_for_update=True)  # two tests at once must not both be the tenth
-    refuse_too_many(session, actor)
-    check = _new(session, "test", fingerprint, actor, recipient)
-    session.add(check)
-    session.flush()
-    return check.id
+    return _begin(session, actor, "test", fingerprint, recipient)
 
 
 def begin_search(session: Session, actor: Actor, looked_for: str) -> int:
     """Note that a search for settings begins: it counts as a test. Gives the id for end_search(). Raises Refused."""
-    session.get(trail.AuditHead, 1, with_for_update=True)
-    refuse_too_many(session, actor)
     digest = session.keyring.digest("mail search", looked_for)
-    check = _new(session, "search", Fingerprint(digest, digest, "", 0), actor, "")
+    return _begin(session, actor, "search", Fingerprint(digest, digest, "", 0))
+
+
+def begin_look_at_access_url(session: Session, actor: Actor, url: str) -> int:
+    """Note that the Access URL is tried, which counts as a test. Gives the id for end(). Raises Refused."""
+    digest = session.keyring.digest("access url", url)
+    return _begin(session, actor, "access-url", Fingerprint(digest, digest, "", 0))
+
+
+def _begin(session: Session, actor: Actor, kind: Kind, fingerprint: Fingerprint, recipient: str = "") -> int:
+    session.get(trail.AuditHead, 1, with_for_update=True)  # two at once must not both be the tenth
+    refuse_too_many(session, actor)
+    check = _new(session, kind, fingerprint, actor, recipient)
     session.add(check)
     session.flush()
     return check.id
+
+
+def end(session: Session, check_id: int, outcome: str) -> None:
+    """Note how what was begun ended, for those that prove nothing about the settings."""
+    check = session.get(MailCheck, check_id)
+    if check is not None:
+        check.at, check.outcome = session.now(), outcome
 
 
 def end_search(
     session: Session, actor: Actor, check_id: int, *, looked_for: str, outcome: str, found: list[str]
 ) -> None:
     """Record how a search ended, with its audit line. outcome: "found", "nothing" or "abandoned"."""
-    check = session.get(MailCheck, check_id)
-    if check is not None:
-        check.at, check.outcome = session.now(), "accepted" if outcome == "found" else "failed"
+    end(session, check_id, "accepted" if outcome == "found" else "failed")
     trail.record(
         session,
         actor,
@@ -321,6 +394,35 @@ def claim_login_check(database: Database, actor: Actor) -> int | None:
         return None
 
 
+def claim_daily_check(database: Database, actor: Actor) -> int | None:
+    """Take the check of the day, if nothing has used the saved settings for a day and no process has; gives its id."""
+    with database.reading() as session:
+        if _due_today(session) is None:
+            return None
+    try:
+        with database.transaction() as session:
+            about = _due_today(session)
+            if about is None:
+                return None
+            check = _new(session, "login", about, actor, "")
+            check.claim = f"day {session.now():%Y-%m-%d}"
+            session.add(check)
+            session.flush()
+            return check.id
+    except IntegrityError:
+        return None
+
+
+def _due_today(session: Session) -> Fingerprint | None:
+    try:
+        about = fingerprint_of(session, saved_target(session))
+    except Problem:
+        return None
+    saved, since = current(session), session.now() - _DAILY
+    recent = _newest(session, MailCheck.place == about.place, MailCheck.at > since)
+    return None if recent is not None or saved is None or saved.updated_at > since else about
+
+
 def _due(session: Session) -> Fingerprint | None:
     try:
         target = saved_target(session)
@@ -334,7 +436,7 @@ def _due(session: Session) -> Fingerprint | None:
         MailCheck.account_id == about.account_id,
         MailCheck.password_version == about.password_version,
     )
-    done = sa.or_(MailCheck.outcome != RUNNING, MailCheck.at > session.now() - _ABANDONED_AFTER)
+    done = sa.or_(MailCheck.outcome.not_in((RUNNING, ABANDONED)), MailCheck.at > session.now() - _ABANDONED_AFTER)
     same = sa.and_(MailCheck.fingerprint == about.exact, MailCheck.kind.in_(("test", "delivery")))
     return None if _newest(session, sa.or_(same_version, same), done) else about
 
@@ -376,13 +478,13 @@ def _try(target: Target, trust: Trust, recipient: str | None) -> Result:
 
 def _why_unproved(session: Session, about: Fingerprint, sent: MailCheck | None) -> str:
     if sent is None:
-        return "these settings have not been tested."
+        return _("these settings have not been tested.")
     if about.account_id is None:
-        return f"the password was changed after the test of {_moment(sent.at)}."
+        return _("the password was changed after the test of %(moment)s.", moment=_moment(sent.at))
     changed = session.get(AccountPassword, (about.account_id, about.password_version))
     if changed is None:
-        raise NotFound("The bound account has no password.")
-    return f"the account's password was changed on {_moment(changed.set_at)}."
+        raise NotFound(_("The bound account has no password."))
+    return _("the account's password was changed on %(moment)s.", moment=_moment(changed.set_at))
 
 
 def _new(session: Session, kind: Kind, about: Fingerprint, actor: Actor, recipient: str) -> MailCheck:
@@ -408,4 +510,4 @@ def _newest(session: Session, *conditions: sa.ColumnElement[bool]) -> MailCheck 
 
 
 def _moment(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M} UTC"
+    return minute(at)

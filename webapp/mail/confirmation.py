@@ -16,6 +16,8 @@ from webapp.actor import Actor
 from webapp.audit import trail
 from webapp.db import Database, Session
 from webapp.errors import Conflict, Invalid, NotFound, Refused
+from webapp.i18n import gettext as _
+from webapp.i18n import minute
 from webapp.keyring import Secret
 from webapp.mail.checks import MailCheck
 
@@ -32,7 +34,7 @@ def expect(session: Session, check_id: int) -> Secret:
     """Let a test that begins wait for its confirmation; gives the code for its mail. Raises NotFound."""
     check = session.get(MailCheck, check_id)
     if check is None:
-        raise NotFound("There is no such test.")
+        raise NotFound(_("There is no such test."))
     code = Secret("".join(secrets.choice(ALPHABET) for _ in range(LENGTH)))
     check.confirmation_digest = _digest(session, code.reveal())
     check.confirmation_until = session.now() + LIFETIME
@@ -53,7 +55,11 @@ def confirm(database: Database, actor: Actor, given: str) -> MailCheck:
     code = "".join(given.split()).replace("-", "").upper()
     if len(code) != LENGTH or not set(code) <= set(ALPHABET):
         raise Invalid(
-            f"The code has {LENGTH} letters and digits. It stands in the subject of the test mail and in its text.",
+            _(
+                "The code has %(length)s letters and digits. It stands in the subject of the test mail "
+                "and in its text.",
+                length=LENGTH,
+            ),
             _FIELD,
         )
     with database.transaction() as session:
@@ -65,8 +71,10 @@ def confirm(database: Database, actor: Actor, given: str) -> MailCheck:
             return check
         trail.record(session, actor, _ACTION, subject="mail-settings", outcome="refused")
     raise Invalid(
-        "No test waits for this code. Compare it with the newest test mail: each test has its own code, which is good "
-        "for three days.",
+        _(
+            "No test waits for this code. Compare it with the newest test mail: each test has its "
+            "own code, which is good for three days."
+        ),
         _FIELD,
     )
 
@@ -96,8 +104,12 @@ def _expecting(session: Session, code: str) -> MailCheck | None:
 def _mark(session: Session, actor: Actor, check: MailCheck) -> None:
     if check.confirmed_at is not None:
         raise Conflict(
-            f"This code was used already: {check.confirmed_by_name} confirmed on "
-            f"{check.confirmed_at:%Y-%m-%d %H:%M} UTC that the mail arrived. Nothing needs to be done."
+            _(
+                "This code was used already: %(confirmed_by_name)s confirmed on %(when)s "
+                "that the mail arrived. Nothing needs to be done.",
+                confirmed_by_name=check.confirmed_by_name,
+                when=minute(check.confirmed_at),
+            )
         )
     check.outcome, check.code, check.stage = "accepted", "", ""
     check.confirmed_at, check.confirmed_by_name = session.now(), actor.name[:320]
@@ -118,8 +130,12 @@ def _refuse_too_many(session: Session, actor: Actor) -> None:
     )
     if (wrong or 0) >= _WRONG_PER_HOUR:
         raise Refused(
-            f"You have given {_WRONG_PER_HOUR} wrong codes within an hour, which is the limit: codes are not for "
-            "guessing. Wait an hour, or send a new test mail and have another administrator confirm it."
+            _(
+                "You have given %(wrong_per_hour)s wrong codes within an hour, which is the limit: codes "
+                "are not for guessing. Wait an hour, or send a new test mail and have another "
+                "administrator confirm it.",
+                wrong_per_hour=_WRONG_PER_HOUR,
+            )
         )
 
 

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from webapp.i18n import gettext as _
+from webapp.i18n import lazy, minute
 from webapp.mail.address import needs_smtputf8
 from webapp.mail.explanations import CODES, VARIANTS, Explanation, Permanence
 from webapp.mail.look import PlainLook
@@ -23,24 +25,24 @@ from webapp.mail.wire import Malformed, Reply, Service
 
 __all__ = ["CODES", "Context", "Diagnosis", "Explanation", "Permanence", "diagnose", "permanence_of"]
 
-_MODE_WORDS: Final = {Security.NEVER: "Never", Security.SSL: "SSL", Security.TLS: "TLS"}
+_MODE_WORDS: Final = {Security.NEVER: lazy("Never"), Security.SSL: "SSL", Security.TLS: "TLS"}
 _STAGE_WORDS: Final = {
-    "resolve": "Look up the name",
-    "connect": "Connect",
-    "greeting": "Greeting",
-    "hello": "Introduction",
-    "tls": "Encryption",
+    "resolve": lazy("Look up the name"),
+    "connect": lazy("Connect"),
+    "greeting": lazy("Greeting"),
+    "hello": lazy("Introduction"),
+    "tls": lazy("Encryption"),
     "authentication": "Sign in",
-    "sender": "Sender",
-    "recipient": "Recipient",
-    "message": "Message",
+    "sender": lazy("Sender"),
+    "recipient": lazy("Recipient"),
+    "message": lazy("Message"),
 }
 _DEFECT_WORDS: Final = {
-    "foreign": "no reply of a mail server",
-    "line-too-long": "a line without end",
-    "reply-too-long": "a reply without end",
-    "binary": "binary data",
-    "code": "a reply code that is none",
+    "foreign": lazy("no reply of a mail server"),
+    "line-too-long": lazy("a line without end"),
+    "reply-too-long": lazy("a reply without end"),
+    "binary": lazy("binary data"),
+    "code": lazy("a reply code that is none"),
 }
 _SHOWN: Final = 300
 
@@ -110,13 +112,13 @@ def permanence_of(code: str) -> Permanence:
 
 def diagnose(stage: StageName, fault: Fault, context: Context) -> Diagnosis:
     """Sort ``fault``, which ended the stage ``stage``, and explain it."""
-    code, _, variant = _sort(fault, context).partition("/")
+    code, _rest, variant = _sort(fault, context).partition("/")
     cause, remedy = VARIANTS.get(f"{code}/{variant}", (CODES[code].cause, CODES[code].remedy))
     words = _words(stage, fault, context)
     return Diagnosis(
         code=code,
-        cause=cause.format_map(words),
-        remedy=remedy.format_map(words),
+        cause=_(cause).format_map(words),
+        remedy=_(remedy).format_map(words),
         reply=context.masker.reply(fault.reply) if fault.reply else None,
         stage=stage,
         correction=_correction(code, context),
@@ -401,17 +403,17 @@ def _foreign_words(fault: Fault, context: Context) -> dict[str, str]:
     seen = context.certificate
     return {
         "server": _short(context.server.name),
-        "hello": _short(context.server.hello_name or "it was given by its system"),
-        "sender": _short(context.sender or "this address"),
-        "recipient": _short(context.recipient or "this address"),
-        "username": _short(context.login.username if context.login else "this user"),
-        "addresses": ", ".join(context.addresses) or "no address",
-        "names": (", ".join(seen.names[:10]) if seen else "") or "other names",
-        "subject": seen.subject if seen else "its subject is unknown",
-        "issuer": seen.issuer if seen else "an unknown authority",
-        "not_before": f"{seen.not_before:%Y-%m-%d %H:%M} UTC" if seen and seen.not_before else "a later date",
-        "not_after": f"{seen.not_after:%Y-%m-%d %H:%M} UTC" if seen and seen.not_after else "on an unknown date",
-        "sha256": seen.sha256 if seen else "(not read)",
+        "hello": _short(context.server.hello_name or _("it was given by its system")),
+        "sender": _short(context.sender or _("this address")),
+        "recipient": _short(context.recipient or _("this address")),
+        "username": _short(context.login.username if context.login else _("this user")),
+        "addresses": ", ".join(context.addresses) or _("no address"),
+        "names": (", ".join(seen.names[:10]) if seen else "") or _("other names"),
+        "subject": seen.subject if seen else _("its subject is unknown"),
+        "issuer": seen.issuer if seen else _("an unknown authority"),
+        "not_before": minute(seen.not_before) if seen and seen.not_before else _("a later date"),
+        "not_after": minute(seen.not_after) if seen and seen.not_after else _("on an unknown date"),
+        "sha256": seen.sha256 if seen else _("(not read)"),
         "detail": _short(_detail(fault, context)),
     }
 
@@ -430,14 +432,15 @@ def _detail(fault: Fault, context: Context) -> str:
     if isinstance(fault.error, ssl.SSLCertVerificationError):
         return fault.error.verify_message
     if fault.reply is not None:
-        return f"reply {fault.reply.code}" + (f" {fault.reply.enhanced}" if fault.reply.enhanced else "")
-    return _reason(fault).replace("_", " ").lower() or {"timeout": "no answer in time", "closed": "closed"}.get(
-        fault.sign, getattr(fault.error, "strerror", None) or "no further words"
+        enhanced = f" {fault.reply.enhanced}" if fault.reply.enhanced else ""
+        return _("reply %(code)s", code=fault.reply.code) + enhanced
+    return _reason(fault).replace("_", " ").lower() or {"timeout": _("no answer in time"), "closed": "closed"}.get(
+        fault.sign, getattr(fault.error, "strerror", None) or _("no further words")
     )
 
 
 def _service(service: Service) -> str:
-    return "a service of another kind" if service == "unknown" else f"it speaks {service}"
+    return _("a service of another kind") if service == "unknown" else _("it speaks %(service)s", service=service)
 
 
 def _short(text: str) -> str:

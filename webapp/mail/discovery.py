@@ -8,6 +8,7 @@ encryption is agreed: the transport and the trust store of real mail, no login, 
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import ipaddress
 import queue
 import re
@@ -25,8 +26,9 @@ import dns.resolver
 from webapp.actor import Actor
 from webapp.db import Database
 from webapp.errors import Invalid
+from webapp.i18n import gettext as _
 from webapp.mail import checks
-from webapp.mail.address import valid_address, valid_port, valid_server_name
+from webapp.mail.address import permitted_port, valid_address, valid_server_name
 from webapp.mail.dial import Resolver, system_resolver
 from webapp.mail.presets import Preset, for_domain, for_mail_exchangers, for_server, named
 from webapp.mail.probe import Attempt, Result, outcome_of
@@ -118,7 +120,7 @@ class Finding:
     def reason(self) -> str:
         """Why it cannot be used as it is, in a sentence; empty when it can."""
         if self.result is None:
-            return "No answer in time." if self.late else ""
+            return _("No answer in time.") if self.late else ""
         return self.result.diagnosis.cause if self.result.diagnosis else ""
 
     def as_dict(self) -> dict[str, Any]:
@@ -229,7 +231,7 @@ class Search:
         """Yields what is known so far each time something answers; the last one is finished. At most SECONDS."""
         found: Found | None = None
         try:
-            for found in search(self.question, self.trust):
+            for found in search(self.question, self.trust, ports=self.database.mail_ports):
                 yield found
         finally:
             self._record(found)
@@ -245,17 +247,20 @@ class Search:
 
 def prepare_search(database: Database, trust: Trust, actor: Actor, text: str) -> Search:
     """Understand what was typed, and note that a search begins. Raises Invalid, and Refused after too many tests."""
-    question = understood(text)
+    question = understood(text, database.mail_ports)
     with database.transaction() as session:
         check_id = checks.begin_search(session, actor, question.text)
     return Search(database, trust, actor, question, check_id)
 
 
-def understood(text: str) -> Question:
-    """A mail address, a server name (with a port or without), or the name of a provider. Raises Invalid."""
+def understood(text: str, ports: frozenset[int] | None = None) -> Question:
+    """A mail address, a server name (with a port or without), or the name of a provider. Raises Invalid.
+
+    ports: those that mail may use, None for all.
+    """
     text = text.strip()
     if not text:
-        raise Invalid("Enter a mail address, the name of a mail server, or a provider such as Gmail.", FIELD)
+        raise Invalid(_("Enter a mail address, the name of a mail server, or a provider such as Gmail."), FIELD)
     provider = named(text)
     if provider:
         return Question(provider.name, presets=(provider,))
@@ -266,7 +271,8 @@ def understood(text: str) -> Question:
     typed = _WITH_PORT.fullmatch(text)
     if typed:
         host = valid_server_name(typed["host"], field=FIELD)
-        return Question(text, host=host, port=valid_port(typed["port"], field=FIELD), presets=for_server(host))
+        port = permitted_port(typed["port"], ports, field=FIELD)
+        return Question(text, host=host, port=port, presets=for_server(host))
     host = valid_server_name(text, field=FIELD)
     is_domain = host.count(".") == 1 and not _is_ip(host)
     return Question(text, domain=host if is_domain else None, host=host, presets=(*for_server(host), *for_domain(host)))
@@ -279,6 +285,7 @@ def search(
     resolver: dns.resolver.Resolver | None = None,
     addresses: Resolver = system_resolver,
     seconds: float = SECONDS,
+    ports: frozenset[int] | None = None,
 ) -> Iterator[Found]:
     """Try every candidate side by side, for at most ``seconds``; see Search.run()."""
     deadline = Deadline(seconds - _MARGIN_SECONDS)
@@ -288,7 +295,9 @@ def search(
     if question.domain and not question.presets:
         records = look_up(question.domain, resolver, min(_DNS_SECONDS, seconds / 4))
     by_mx = for_mail_exchangers(records.mx)
-    candidates = candidates_for(question, records, by_mx)
+    candidates = [
+        each for each in candidates_for(question, records, by_mx) if ports is None or each.server.port in ports
+    ]
     findings = [Finding(candidate) for candidate in candidates]
     found = Found(question, (*question.presets, *by_mx), tuple(findings), records.remarks)
     yield found
@@ -305,15 +314,17 @@ def look_up(domain: str, resolver: dns.resolver.Resolver | None, seconds: float)
     try:
         resolver = resolver or dns.resolver.Resolver()
     except (dns.exception.DNSException, OSError):
-        return Records(remarks=("This machine names no DNS server, so the records of the domain could not be read.",))
+        return Records(
+            remarks=(_("This machine names no DNS server, so the records of the domain could not be read."),)
+        )
     asked = [(f"{service}._tcp.{domain}.", "SRV") for service, _ in _SUBMISSION] + [(f"{domain}.", "MX")]
     with ThreadPoolExecutor(len(asked)) as threads:
         answers = [each.result() for each in [threads.submit(_answer, resolver, *asking, seconds) for asking in asked]]
     remarks = []
     if any(answer is None for answer in answers):
-        remarks.append(f"The DNS records of {domain} could not be read in time.")
+        remarks.append(_("The DNS records of %(domain)s could not be read in time.", domain=domain))
     servers: list[Server] = []
-    for (_, security), answer in zip(_SUBMISSION, answers, strict=False):
+    for (_rest, security), answer in zip(_SUBMISSION, answers, strict=False):
         records = sorted(answer or (), key=lambda record: (record.priority, -record.weight))
         if any(record.target == dns.name.root for record in records):
             continue
@@ -348,27 +359,29 @@ def _typed(question: Question) -> Iterator[Candidate]:
         return
     if question.port is not None:
         for security in (Security.SSL, Security.TLS):
-            yield Candidate(Server(question.host, question.port, security), "As you typed it")
+            yield Candidate(Server(question.host, question.port, security), _("As you typed it"))
         return
     for port, security in _USUAL:
-        yield Candidate(Server(question.host, port, security), "As you typed it")
+        yield Candidate(Server(question.host, port, security), _("As you typed it"))
 
 
 def _published(presets: Iterable[Preset]) -> Iterator[Candidate]:
     usual = {465: (587, Security.TLS), 587: (465, Security.SSL)}
     for preset in presets:
-        yield Candidate(preset.server, f"Published by {preset.name}")
+        yield Candidate(preset.server, _("Published by %(name)s", name=preset.name))
         if preset.server.port in usual:
             port, security = usual[preset.server.port]
-            yield Candidate(Server(preset.server.name, port, security), f"The other usual port at {preset.name}")
+            yield Candidate(
+                Server(preset.server.name, port, security), _("The other usual port at %(name)s", name=preset.name)
+            )
 
 
 def _by_domain(domain: str, records: Records, *, hosted: bool) -> Iterator[Candidate]:
     for server in records.servers:
-        yield Candidate(server, f"SRV record of {domain}", vouched=_is_within(server.name, domain))
-    names = [(f"smtp.{domain}", "A usual name"), (f"mail.{domain}", "A usual name")]
+        yield Candidate(server, _("SRV record of %(domain)s", domain=domain), vouched=_is_within(server.name, domain))
+    names = [(f"smtp.{domain}", _("A usual name")), (f"mail.{domain}", _("A usual name"))]
     if records.mx and not hosted:
-        names.append((records.mx[0], f"MX record of {domain}"))
+        names.append((records.mx[0], _("MX record of %(domain)s", domain=domain)))
     for port, security in _USUAL:
         for name, why in names:
             if port != 25 or why.startswith("MX"):
@@ -390,10 +403,12 @@ def _tried(
                 index = waiting.get_nowait()
                 results.put((index, _try(candidates[index].server, trust, addresses, deadline)))
 
-    for _ in range(min(_THREADS, len(candidates))):
-        threading.Thread(target=work, name="find mail settings", daemon=True).start()
+    for _each in range(min(_THREADS, len(candidates))):
+        # Each in a copy of this context, so that what it finds is worded for the reader who asked.
+        run = contextvars.copy_context().run
+        threading.Thread(target=run, args=(work,), name="find mail settings", daemon=True).start()
     with contextlib.suppress(queue.Empty, TimeoutError):
-        for _ in candidates:
+        for _candidate in candidates:
             yield results.get(timeout=deadline.remaining())
 
 

@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Final
 
+from webapp.i18n import gettext as _
 from webapp.mail.diagnosis import Diagnosis
 from webapp.mail.transport import DEFAULT_PORTS, Security, Server
 from webapp.trust.seen import Offer
@@ -35,7 +36,7 @@ class Exhibit:
             return ""
         if self._is_to_blame:
             return f"Trusting it would not help. {self.diagnosis.remedy}"
-        return "The test did not fail because of this certificate, so trusting it would not help."
+        return _("The test did not fail because of this certificate, so trusting it would not help.")
 
     @property
     def command(self) -> str:

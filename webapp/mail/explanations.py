@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
+from webapp.i18n import N_
+
 Permanence = Literal["message", "passing", "server"]
 """Whose fault it is, for the outbox: of this message (do not retry), passing (retry), of the server (pause all)."""
 
@@ -26,330 +28,410 @@ class Explanation:
 
 CODES: Final[dict[str, Explanation]] = {
     "name-not-found": Explanation(
-        "There is no server named {server} in the DNS that this machine asks.",
-        "Check the name letter by letter. If it is right, it may be known only inside another network: look it up on "
-        "the machine that runs Keypost.",
+        N_("There is no server named {server} in the DNS that this machine asks."),
+        N_(
+            "Check the name letter by letter. If it is right, it may be known only inside another "
+            "network: look it up on the machine that runs Keypost."
+        ),
         "server",
     ),
     "name-unresolvable": Explanation(
-        "This machine could not look up {server}: its own DNS resolver does not answer.",
-        "Check the network and the DNS settings of the machine that runs Keypost; the mail settings may well be right.",
+        N_("This machine could not look up {server}: its own DNS resolver does not answer."),
+        N_(
+            "Check the network and the DNS settings of the machine that runs Keypost; the mail "
+            "settings may well be right."
+        ),
         "server",
     ),
     "name-invalid": Explanation(
-        "“{server}” cannot be the name of a server.",
-        "Enter the bare name, such as mail.example.com: no smtp://, no spaces, no port, no double dots.",
+        N_("“{server}” cannot be the name of a server."),
+        N_("Enter the bare name, such as mail.example.com: no smtp://, no spaces, no port, no double dots."),
         "server",
     ),
     "port-invalid": Explanation(
-        "{port} is not a port: ports run from 1 to 65535.",
-        "Enter 587 for TLS, 465 for SSL, or 25 for an internal server without encryption.",
+        N_("{port} is not a port: ports run from 1 to 65535."),
+        N_("Enter 587 for TLS, 465 for SSL, or 25 for an internal server without encryption."),
         "server",
     ),
     "connection-refused": Explanation(
-        "{server} can be reached, but nothing accepts connections on port {port} ({addresses}).",
-        "Check the port: mail servers use 587 (TLS), 465 (SSL) or 25. If it is right, the mail service is not running, "
-        "or a firewall rejects this machine.",
+        N_("{server} can be reached, but nothing accepts connections on port {port} ({addresses})."),
+        N_(
+            "Check the port: mail servers use 587 (TLS), 465 (SSL) or 25. If it is right, the mail "
+            "service is not running, or a firewall rejects this machine."
+        ),
         "server",
     ),
     "connection-timeout": Explanation(
-        "{server} did not answer on port {port} in time ({addresses}): a firewall on the way drops the packets.",
-        "Allow the connection in the firewall. Many providers block port 25 for good: use 587 (TLS) or 465 (SSL).",
+        N_("{server} did not answer on port {port} in time ({addresses}): a firewall on the way drops the packets."),
+        N_("Allow the connection in the firewall. Many providers block port 25 for good: use 587 (TLS) or 465 (SSL)."),
         "server",
     ),
     "network-unreachable": Explanation(
-        "This machine has no network route to {server} ({addresses}).",
-        "Check its network connection and routing. Often the server has an IPv6 address while this machine has no "
-        "working IPv6.",
+        N_("This machine has no network route to {server} ({addresses})."),
+        N_(
+            "Check its network connection and routing. Often the server has an IPv6 address while this machine has no "
+            "working IPv6."
+        ),
         "server",
     ),
     "connection-dropped": Explanation(
-        "{server} closed the connection on port {port} without saying why.",
-        "Most often the server does not allow the address of this machine, or a proxy stands in between: have this "
-        "machine allowed on the mail server, and look into that server's log.",
+        N_("{server} closed the connection on port {port} without saying why."),
+        N_(
+            "Most often the server does not allow the address of this machine, or a proxy stands in between: have this "
+            "machine allowed on the mail server, and look into that server's log."
+        ),
         "passing",
     ),
     "greeting-timeout": Explanation(
-        "{server} accepted the connection on port {port} and then said nothing for {seconds} seconds.",
-        "Some servers make strangers wait while they look up who is calling: see that this machine's address has a "
-        "reverse DNS entry, or allow a longer time-out. Check also that the port belongs to a mail server.",
+        N_("{server} accepted the connection on port {port} and then said nothing for {seconds} seconds."),
+        N_(
+            "Some servers make strangers wait while they look up who is calling: see that this machine's address has a "
+            "reverse DNS entry, or allow a longer time-out. Check also that the port belongs to a mail server."
+        ),
         "passing",
     ),
     "not-smtp": Explanation(
-        "What answers on port {port} of {server} is not a mail server for sending ({detail}).",
-        "Enter the port for sending mail (SMTP): 587, 465 or 25. Ports 143 and 993 (IMAP) or 110 and 995 (POP3) are "
-        "for reading mail.",
+        N_("What answers on port {port} of {server} is not a mail server for sending ({detail})."),
+        N_(
+            "Enter the port for sending mail (SMTP): 587, 465 or 25. Ports 143 and 993 (IMAP) or 110 "
+            "and 995 (POP3) are for reading mail."
+        ),
         "server",
     ),
     "greeting-refused": Explanation(
-        "{server} greeted this machine with a refusal.",
-        "Read the server's words: it has either too many connections at the moment (wait), or it blocks the address of "
-        "this machine (have it allowed).",
+        N_("{server} greeted this machine with a refusal."),
+        N_(
+            "Read the server's words: it has either too many connections at the moment (wait), or it "
+            "blocks the address of this machine (have it allowed)."
+        ),
         "server",
     ),
     "protocol-violation": Explanation(
-        "{server} sent something at the step “{stage}” that no sound mail server sends ({detail}).",
-        "Check server name and port. If they are right, a device in between or the server itself is broken: show its "
-        "operator the transcript.",
+        N_("{server} sent something at the step “{stage}” that no sound mail server sends ({detail})."),
+        N_(
+            "Check server name and port. If they are right, a device in between or the server itself "
+            "is broken: show its operator the transcript."
+        ),
         "server",
     ),
     "implicit-tls-expected": Explanation(
-        "Port {port} of {server} expects encryption from the first byte, but {mode} was chosen.",
-        "Choose SSL as the secure connection.",
+        N_("Port {port} of {server} expects encryption from the first byte, but {mode} was chosen."),
+        N_("Choose SSL as the secure connection."),
         "server",
     ),
     "starttls-expected": Explanation(
-        "Port {port} of {server} begins without encryption, but SSL, which encrypts from the first byte, was chosen.",
-        "Choose TLS as the secure connection.",
+        N_(
+            "Port {port} of {server} begins without encryption, but SSL, which encrypts from the "
+            "first byte, was chosen."
+        ),
+        N_("Choose TLS as the secure connection."),
         "server",
     ),
     "starttls-not-offered": Explanation(
-        "{server} does not offer encryption (STARTTLS) on port {port}, so Keypost stopped before sending anything.",
-        "Try SSL on port 465. If this server did offer TLS before, a firewall that inspects mail may be hiding it: "
-        "have that switched off for this machine.",
+        N_("{server} does not offer encryption (STARTTLS) on port {port}, so Keypost stopped before sending anything."),
+        N_(
+            "Try SSL on port 465. If this server did offer TLS before, a firewall that inspects mail may be hiding it: "
+            "have that switched off for this machine."
+        ),
         "server",
     ),
     "starttls-refused": Explanation(
-        "{server} offers encryption on port {port} but refused to start it.",
-        "Its certificate or its key is probably missing or broken: the operator of the mail server must repair that.",
+        N_("{server} offers encryption on port {port} but refused to start it."),
+        N_(
+            "Its certificate or its key is probably missing or broken: the operator of the mail "
+            "server must repair that."
+        ),
         "server",
     ),
     "tls-handshake-failed": Explanation(
-        "The encrypted connection to {server} on port {port} broke off while it was being set up ({detail}).",
-        "A device that inspects encrypted traffic, or a fault of the server, is the usual cause: look into the log of "
-        "the mail server and of the firewall.",
+        N_("The encrypted connection to {server} on port {port} broke off while it was being set up ({detail})."),
+        N_(
+            "A device that inspects encrypted traffic, or a fault of the server, is the usual cause: "
+            "look into the log of the mail server and of the firewall."
+        ),
         "server",
     ),
     "tls-version": Explanation(
-        "{server} and Keypost have no version of TLS in common: Keypost speaks TLS 1.2 and newer.",
-        "Update the mail server, or let it speak TLS 1.2. Older versions are no longer safe.",
+        N_("{server} and Keypost have no version of TLS in common: Keypost speaks TLS 1.2 and newer."),
+        N_("Update the mail server, or let it speak TLS 1.2. Older versions are no longer safe."),
         "server",
     ),
     "tls-cipher": Explanation(
-        "{server} and Keypost have no common cipher: the server's encryption settings are outdated ({detail}).",
-        "Let the operator of the mail server enable current ciphers, and replace small keys and Diffie-Hellman groups.",
+        N_("{server} and Keypost have no common cipher: the server's encryption settings are outdated ({detail})."),
+        N_(
+            "Let the operator of the mail server enable current ciphers, and replace small keys and "
+            "Diffie-Hellman groups."
+        ),
         "server",
     ),
     "client-certificate-wanted": Explanation(
-        "{server} demands that Keypost show a certificate of its own on port {port}.",
-        "Use a port where user name and password are enough (usually 587), or have this demand lifted for this "
-        "machine.",
+        N_("{server} demands that Keypost show a certificate of its own on port {port}."),
+        N_(
+            "Use a port where user name and password are enough (usually 587), or have this demand lifted for this "
+            "machine."
+        ),
         "server",
     ),
     "certificate-self-signed": Explanation(
-        "{server} shows a certificate that it signed itself ({subject}), so nobody vouches for it.",
-        "Compare its SHA-256 fingerprint {sha256} with the one on the mail server; if they are equal, import this "
-        "certificate.",
+        N_("{server} shows a certificate that it signed itself ({subject}), so nobody vouches for it."),
+        N_(
+            "Compare its SHA-256 fingerprint {sha256} with the one on the mail server; if they are equal, import this "
+            "certificate."
+        ),
         "server",
     ),
     "certificate-untrusted": Explanation(
-        "The certificate of {server} was issued by “{issuer}”, which this machine does not know.",
-        "If that is your own certificate authority, import its root certificate. If it is a public one, the server "
-        "leaves out its intermediate certificate, and its operator should add it.",
+        N_("The certificate of {server} was issued by “{issuer}”, which this machine does not know."),
+        N_(
+            "If that is your own certificate authority, import its root certificate. If it is a public one, the server "
+            "leaves out its intermediate certificate, and its operator should add it."
+        ),
         "server",
     ),
     "certificate-name-mismatch": Explanation(
-        "The certificate is valid, but not for {server}: it is for {names}.",
-        "Enter one of these names as the server name, if it leads to the same server; or pin this certificate to "
-        "{server} and port {port} after comparing its fingerprint.",
+        N_("The certificate is valid, but not for {server}: it is for {names}."),
+        N_(
+            "Enter one of these names as the server name, if it leads to the same server; or pin this certificate to "
+            "{server} and port {port} after comparing its fingerprint."
+        ),
         "server",
     ),
     "certificate-expired": Explanation(
-        "The certificate of {server}, or of an authority above it, has expired; the server's own ends {not_after}.",
-        "It must be renewed on the mail server. If that date is still to come, check the date of this machine and the "
-        "certificates of the authority.",
+        N_("The certificate of {server}, or of an authority above it, has expired; the server's own ends {not_after}."),
+        N_(
+            "It must be renewed on the mail server. If that date is still to come, check the date of "
+            "this machine and the certificates of the authority."
+        ),
         "server",
     ),
     "certificate-not-yet-valid": Explanation(
-        "The certificate of {server} becomes valid only on {not_before}.",
-        "Check date and time of the machine that runs Keypost: its clock is probably behind.",
+        N_("The certificate of {server} becomes valid only on {not_before}."),
+        N_("Check date and time of the machine that runs Keypost: its clock is probably behind."),
         "server",
     ),
     "certificate-unsuitable": Explanation(
-        "The certificate of {server} must not be used for a mail server ({detail}).",
-        "It has the wrong purpose, a key that is too weak, or an issuer that may not issue: the operator of the mail "
-        "server must have it issued anew.",
+        N_("The certificate of {server} must not be used for a mail server ({detail})."),
+        N_(
+            "It has the wrong purpose, a key that is too weak, or an issuer that may not issue: the "
+            "operator of the mail server must have it issued anew."
+        ),
         "server",
     ),
     "hello-refused": Explanation(
-        "{server} does not accept the name {hello}, by which this machine introduces itself.",
-        "Under Advanced, set Name of this machine to a full name that exists in the DNS, such as keypost.example.com.",
+        N_("{server} does not accept the name {hello}, by which this machine introduces itself."),
+        N_(
+            "Under Advanced, set Name of this machine to a full name that exists in the DNS, such as "
+            "keypost.example.com."
+        ),
         "server",
     ),
     "encryption-required": Explanation(
-        "{server} demands an encrypted connection before it goes on.",
-        "Choose TLS (port 587) or SSL (port 465) as the secure connection.",
+        N_("{server} demands an encrypted connection before it goes on."),
+        N_("Choose TLS (port 587) or SSL (port 465) as the secure connection."),
         "server",
     ),
     "authentication-not-offered": Explanation(
-        "{server} offers no way to sign in on port {port}.",
-        "If this server does not need a login, clear Requires Authentication. Otherwise it offers one only after "
-        "encryption, or on port 587: choose TLS or SSL.",
+        N_("{server} offers no way to sign in on port {port}."),
+        N_(
+            "If this server does not need a login, clear Requires Authentication. Otherwise it offers one only after "
+            "encryption, or on port 587: choose TLS or SSL."
+        ),
         "server",
     ),
     "mechanism-unsupported": Explanation(
-        "{server} offers only ways to sign in that Keypost does not know: {detail}.",
-        "Let the mail server also offer PLAIN or LOGIN over an encrypted connection.",
+        N_("{server} offers only ways to sign in that Keypost does not know: {detail}."),
+        N_("Let the mail server also offer PLAIN or LOGIN over an encrypted connection."),
         "server",
     ),
     "credentials-refused": Explanation(
-        "{server} refused the user name {username} with this password.",
-        "Check both. The user name is often the whole mail address. If an account stored in Keypost is used, its "
-        "password in Keypost and that of the mailbox may differ: change one of them.",
+        N_("{server} refused the user name {username} with this password."),
+        N_(
+            "Check both. The user name is often the whole mail address. If an account stored in Keypost is used, its "
+            "password in Keypost and that of the mailbox may differ: change one of them."
+        ),
         "server",
     ),
     "application-password-required": Explanation(
-        "{server} does not accept the normal password of {username} from a program.",
-        "Create an app password in the settings of that mailbox, and use it here.",
+        N_("{server} does not accept the normal password of {username} from a program."),
+        N_("Create an app password in the settings of that mailbox, and use it here."),
         "server",
     ),
     "basic-authentication-disabled": Explanation(
-        "The provider of {server} has switched off signing in with user name and password for {username}.",
-        "Ask the provider's administrator to allow SMTP sign-in for this mailbox, or use a server or relay that "
-        "accepts a password.",
+        N_("The provider of {server} has switched off signing in with user name and password for {username}."),
+        N_(
+            "Ask the provider's administrator to allow SMTP sign-in for this mailbox, or use a server or relay that "
+            "accepts a password."
+        ),
         "server",
     ),
     "authentication-unavailable": Explanation(
-        "{server} could not check the login just now; it says nothing about the password.",
-        "Wait a few minutes and try again. If it stays, the operator of the mail server must look into it.",
+        N_("{server} could not check the login just now; it says nothing about the password."),
+        N_("Wait a few minutes and try again. If it stays, the operator of the mail server must look into it."),
         "passing",
     ),
     "oauth-token-refused": Explanation(
-        "The sign-in service refused to issue a token for {username}: {detail}.",
-        "Check client id, client secret and permissions at the provider.",
+        N_("The sign-in service refused to issue a token for {username}: {detail}."),
+        N_("Check client id, client secret and permissions at the provider."),
         "server",
     ),
     "oauth-token-unreachable": Explanation(
-        "The sign-in service that issues tokens for {username} could not be reached: {detail}.",
-        "Check its address, and that this machine may connect to it.",
+        N_("The sign-in service that issues tokens for {username} could not be reached: {detail}."),
+        N_("Check its address, and that this machine may connect to it."),
         "server",
     ),
     "authentication-required": Explanation(
-        "{server} accepts mail only from those who sign in.",
-        "Tick Requires Authentication and enter the login of a mailbox on this server.",
+        N_("{server} accepts mail only from those who sign in."),
+        N_("Tick Requires Authentication and enter the login of a mailbox on this server."),
         "server",
     ),
     "sender-refused": Explanation(
-        "{server} does not let this login send mail as {sender}.",
-        "Use a sender address that belongs to the login, often the user name itself, or have the mail server allow "
-        "this sender for it.",
+        N_("{server} does not let this login send mail as {sender}."),
+        N_(
+            "Use a sender address that belongs to the login, often the user name itself, or have the mail server allow "
+            "this sender for it."
+        ),
         "server",
     ),
     "relay-denied": Explanation(
-        "{server} does not pass mail on to {recipient} for this machine.",
-        "Sign in (tick Requires Authentication), or have this machine allowed to send through the server.",
+        N_("{server} does not pass mail on to {recipient} for this machine."),
+        N_("Sign in (tick Requires Authentication), or have this machine allowed to send through the server."),
         "message",
     ),
     "recipient-unknown": Explanation(
-        "{server} knows no mailbox {recipient}.",
-        "Correct the recipient's address.",
+        N_("{server} knows no mailbox {recipient}."),
+        N_("Correct the recipient's address."),
         "message",
     ),
     "recipient-refused": Explanation(
-        "{server} refused the recipient {recipient}.",
-        "Read the server's words: they name its rule.",
+        N_("{server} refused the recipient {recipient}."),
+        N_("Read the server's words: they name its rule."),
         "message",
     ),
     "greylisted": Explanation(
-        "{server} asks to try again later: it does so with every sender it does not know yet. This is not an error.",
-        "Nothing needs to be done: try again in a few minutes. Real mail is tried again by itself.",
+        N_(
+            "{server} asks to try again later: it does so with every sender it does not know yet. This is not an error."
+        ),
+        N_("Nothing needs to be done: try again in a few minutes. Real mail is tried again by itself."),
         "passing",
     ),
     "throttled": Explanation(
-        "{server} takes no more mail from Keypost for the moment: too much in too short a time.",
-        "Wait a few minutes. If it happens often, ask for a higher limit.",
+        N_("{server} takes no more mail from Keypost for the moment: too much in too short a time."),
+        N_("Wait a few minutes. If it happens often, ask for a higher limit."),
         "passing",
     ),
     "message-too-big": Explanation(
-        "The message is larger than {server} accepts ({detail}).",
-        "Send less, or have the limit on the mail server raised.",
+        N_("The message is larger than {server} accepts ({detail})."),
+        N_("Send less, or have the limit on the mail server raised."),
         "message",
     ),
     "message-refused": Explanation(
-        "{server} refused the message because of its content or its origin: a rule against spam, usually.",
-        "Read the server's words. See that SPF, DKIM and DMARC of the domain of {sender} allow this server to send.",
+        N_("{server} refused the message because of its content or its origin: a rule against spam, usually."),
+        N_(
+            "Read the server's words. See that SPF, DKIM and DMARC of the domain of {sender} allow this server to send."
+        ),
         "message",
     ),
     "server-storage": Explanation(
-        "{server} cannot store the message at the moment: a disk or mailbox is full, or the server is overloaded.",
-        "Wait; Keypost tries real mail again by itself. If it stays, tell the operator of the mail server.",
+        N_("{server} cannot store the message at the moment: a disk or mailbox is full, or the server is overloaded."),
+        N_("Wait; Keypost tries real mail again by itself. If it stays, tell the operator of the mail server."),
         "passing",
     ),
     "message-deferred": Explanation(
-        "{server} did not take the message now, but may take it later.",
-        "Wait; Keypost tries real mail again by itself. The server's words say why.",
+        N_("{server} did not take the message now, but may take it later."),
+        N_("Wait; Keypost tries real mail again by itself. The server's words say why."),
         "passing",
     ),
     "conversation-broken": Explanation(
-        "The connection to {server} broke while the message was being handed over: it is unknown whether it arrived.",
-        "Look into the recipient's mailbox. Real mail is sent again with the same Message-ID, so that a mail program "
-        "can recognise a second copy.",
+        N_(
+            "The connection to {server} broke while the message was being handed over: it is unknown "
+            "whether it arrived."
+        ),
+        N_(
+            "Look into the recipient's mailbox. Real mail is sent again with the same Message-ID, so "
+            "that a mail program can recognise a second copy."
+        ),
         "passing",
     ),
     "internationalized-address-unsupported": Explanation(
-        "{server} cannot handle an address with letters beyond ASCII before the @ ({detail}).",
-        "Use an address written in plain letters, or a mail server that offers SMTPUTF8.",
+        N_("{server} cannot handle an address with letters beyond ASCII before the @ ({detail})."),
+        N_("Use an address written in plain letters, or a mail server that offers SMTPUTF8."),
         "message",
     ),
     "unclassified": Explanation(
-        "{server} answered at the step “{stage}” in a way that Keypost does not know ({detail}).",
-        "Read the server's own words and show them, with the transcript, to the operator of the mail server.",
+        N_("{server} answered at the step “{stage}” in a way that Keypost does not know ({detail})."),
+        N_("Read the server's own words and show them, with the transcript, to the operator of the mail server."),
         "server",
     ),
 }
 
 VARIANTS: Final[dict[str, tuple[str, str]]] = {
     "name-invalid/forbidden": (
-        "{server} leads to {detail}, an address Keypost never connects to: it is of a kind that is meant for this "
-        "machine's closest network or for the inner services of a cloud.",
-        "Correct the name, or have its DNS entry corrected.",
+        N_(
+            "{server} leads to {detail}, an address Keypost never connects to: it is of a kind that is meant for this "
+            "machine's closest network or for the inner services of a cloud."
+        ),
+        N_("Correct the name, or have its DNS entry corrected."),
     ),
     "network-unreachable/forbidden-here": (
-        "This machine itself forbids the connection to {server} on port {port} ({addresses}).",
-        "Allow it in the firewall or the service settings of the machine that runs Keypost.",
+        N_("This machine itself forbids the connection to {server} on port {port} ({addresses})."),
+        N_("Allow it in the firewall or the service settings of the machine that runs Keypost."),
     ),
     "connection-dropped/silent": (
-        "{server} stopped answering at the step “{stage}”.",
-        "Try again. If it stays, the server is overloaded or a firewall in between cuts the connection: look into "
-        "their logs.",
+        N_("{server} stopped answering at the step “{stage}”."),
+        N_(
+            "Try again. If it stays, the server is overloaded or a firewall in between cuts the connection: look into "
+            "their logs."
+        ),
     ),
     "starttls-expected/never": (
-        "Port {port} of {server} does not use encryption, but SSL, which encrypts from the first byte, was chosen.",
-        "Ask for the port with encryption (465 for SSL, 587 for TLS). Choose Never only in a network you trust.",
+        N_("Port {port} of {server} does not use encryption, but SSL, which encrypts from the first byte, was chosen."),
+        N_("Ask for the port with encryption (465 for SSL, 587 for TLS). Choose Never only in a network you trust."),
     ),
     "tls-handshake-failed/injected": (
-        "Before the encryption with {server} began, somebody on the way slipped in unencrypted text. Keypost threw it "
-        "away and stopped.",
-        "A device between this machine and the mail server meddles with the connection, or the server is broken: have "
-        "both checked.",
+        N_(
+            "Before the encryption with {server} began, somebody on the way slipped in unencrypted "
+            "text. Keypost threw it away and stopped."
+        ),
+        N_(
+            "A device between this machine and the mail server meddles with the connection, or the "
+            "server is broken: have both checked."
+        ),
     ),
     "encryption-required/consent": (
-        "Without encryption, the password for {server} would cross the network readable to everyone on the way; "
-        "Keypost did not send it.",
-        "Choose TLS (port 587) or SSL (port 465). Only if that is impossible in a network you trust, allow an "
-        "unencrypted login for this server expressly.",
+        N_(
+            "Without encryption, the password for {server} would cross the network readable to everyone on the way; "
+            "Keypost did not send it."
+        ),
+        N_(
+            "Choose TLS (port 587) or SSL (port 465). Only if that is impossible in a network you trust, allow an "
+            "unencrypted login for this server expressly."
+        ),
     ),
     "credentials-refused/unsendable": (
-        "User name or password contain a NUL character, which no mail server can be told.",
-        "Type them again.",
+        N_("User name or password contain a NUL character, which no mail server can be told."),
+        N_("Type them again."),
     ),
     "credentials-refused/token": (
-        "{server} refused the token with which {username} was to sign in.",
-        "Check that the user name is the address of the mailbox, that the application may send as this mailbox, and "
-        "that the scope is the one the provider names for SMTP.",
+        N_("{server} refused the token with which {username} was to sign in."),
+        N_(
+            "Check that the user name is the address of the mailbox, that the application may send "
+            "as this mailbox, and that the scope is the one the provider names for SMTP."
+        ),
     ),
     "mechanism-unsupported/token": (
-        "{server} offers no way to sign in with a token (XOAUTH2), only: {detail}.",
-        "Check server name and port, have XOAUTH2 switched on there, or sign in with a password.",
+        N_("{server} offers no way to sign in with a token (XOAUTH2), only: {detail}."),
+        N_("Check server name and port, have XOAUTH2 switched on there, or sign in with a password."),
     ),
     "certificate-name-mismatch/none": (
-        "The certificate of {server} names no server at all.",
-        "Have it issued anew with the server's name in it; or pin this certificate to {server} and port {port} after "
-        "comparing its fingerprint.",
+        N_("The certificate of {server} names no server at all."),
+        N_(
+            "Have it issued anew with the server's name in it; or pin this certificate to {server} "
+            "and port {port} after comparing its fingerprint."
+        ),
     ),
     "message-too-big/limit": (
-        "The message is larger than the {detail} bytes that {server} accepts.",
-        "Send less, or have the limit on the mail server raised.",
+        N_("The message is larger than the {detail} bytes that {server} accepts."),
+        N_("Send less, or have the limit on the mail server raised."),
     ),
 }
 

@@ -1,32 +1,30 @@
 """A token to sign in with, from the provider's token endpoint by client credentials (RFC 6749, 4.4).
 
-One POST per sign-in, on the socket of ``dial``: verified TLS (plain HTTP only to this machine itself), no redirect is
-followed, time and size are bounded, and neither secret nor token is kept.
+One POST per sign-in: verified TLS (plain HTTP only to this machine itself), no redirect is followed, time and size are
+bounded, and neither secret nor token is kept. Token endpoints are trusted by the public authorities alone.
 """
 
 from __future__ import annotations
 
 import base64
-import io
 import json
 import re
-import socket
 import ssl
-from collections.abc import Callable
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPResponse
-from typing import Any, Final, cast
+from http.client import HTTPException
+from typing import Any, Final
 from urllib.parse import quote_plus, urlencode, urlsplit
 
 from webapp.errors import Invalid
+from webapp.i18n import gettext as _
 from webapp.keyring import Secret
-from webapp.mail import dial
+from webapp.mail import dial, fetch
 from webapp.mail.address import valid_server_name
 from webapp.mail.dial import Resolver, system_resolver
+from webapp.mail.fetch import SslContext
 from webapp.mail.transcript import Masker
 from webapp.mail.wire import Deadline
 
-ANSWER_LIMIT: Final = 64 * 1024
 _SHOWN: Final = 200
 _URL: Final = re.compile(r"[!-~]{1,2000}")
 _TOKEN: Final = re.compile(r"[!-~]{1,8192}")
@@ -69,8 +67,10 @@ def valid_token_url(text: str, *, field: str | None = "oauth_token_url") -> str:
     local = host == "localhost" or ((host[:1].isdigit() or ":" in host) and dial.is_loopback(host))
     if not sound or not (parts.scheme == "https" or (parts.scheme == "http" and local)):
         raise Invalid(
-            "Enter the address of the token endpoint as the provider states it, beginning with https:// and without "
-            "a user name or “#”: the client secret is sent there.",
+            _(
+                "Enter the address of the token endpoint as the provider states it, beginning with "
+                "https:// and without a user name or “#”: the client secret is sent there."
+            ),
             field,
         )
     return text
@@ -79,7 +79,7 @@ def valid_token_url(text: str, *, field: str | None = "oauth_token_url") -> str:
 def fetch_token(
     credentials: ClientCredentials,
     secret: Secret,
-    ssl_context: Callable[[str, int], ssl.SSLContext],
+    ssl_context: SslContext,
     deadline: Deadline,
     *,
     masker: Masker,
@@ -92,7 +92,15 @@ def fetch_token(
     except Invalid as error:
         raise TokenUnreachable(str(error)) from None
     try:
-        status, body = _ask(url, _request(url, credentials, authorization), ssl_context, deadline, resolver)
+        answer = fetch.send(
+            url,
+            *_request(credentials, authorization),
+            ssl_context=ssl_context,
+            deadline=deadline,
+            resolver=resolver,
+        )
+    except fetch.Forbidden:
+        raise TokenUnreachable("its name leads to an address that Keypost does not connect to") from None
     except ssl.SSLCertVerificationError as error:
         raise TokenUnreachable(f"its certificate is not trusted ({error.verify_message})") from None
     except TimeoutError:
@@ -100,7 +108,7 @@ def fetch_token(
     except (OSError, UnicodeError, HTTPException) as error:
         why = getattr(error, "strerror", None) or "its answer is not sound HTTP"
         raise TokenUnreachable(str(why)) from None
-    token = _read(status, body)
+    token = _read(answer.status, answer.body)
     masker.hide(token)
     return token
 
@@ -115,76 +123,15 @@ def _authorization(credentials: ClientCredentials, secret: Secret, masker: Maske
     return f"Basic {basic.decode()}"
 
 
-def _request(url: str, credentials: ClientCredentials, authorization: str) -> bytes:
-    parts = urlsplit(url)
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+def _request(credentials: ClientCredentials, authorization: str) -> tuple[dict[str, str], bytes]:
+    """The headers and the body that ask for a token (RFC 6749, 4.4.2)."""
     fields = {"grant_type": "client_credentials", **({"scope": credentials.scope} if credentials.scope else {})}
-    body = urlencode(fields).encode()
-    head = (
-        f"POST {target} HTTP/1.1\r\nHost: {parts.netloc}\r\nAuthorization: {authorization}\r\n"
-        "Accept: application/json\r\nContent-Type: application/x-www-form-urlencoded\r\n"
-        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    )
-    return head.encode("ascii") + body
-
-
-def _ask(
-    url: str,
-    request: bytes,
-    ssl_context: Callable[[str, int], ssl.SSLContext],
-    deadline: Deadline,
-    resolver: Resolver,
-) -> tuple[int, bytes]:
-    parts = urlsplit(url)
-    encrypted = parts.scheme == "https"
-    host, port = valid_server_name(parts.hostname or ""), parts.port or (443 if encrypted else 80)
-    addresses = dial.resolve(host, port, resolver, deadline)
-    if not addresses or any(
-        dial.is_forbidden(each.ip) or not (encrypted or dial.is_loopback(each.ip)) for each in addresses
-    ):
-        raise TokenUnreachable("its name leads to an address that Keypost does not connect to")
-    sock, _ = dial.dial(addresses, deadline)
-    with sock:
-        sock.settimeout(deadline.remaining())
-        if not encrypted:
-            return _exchange(sock, request, deadline)
-        context = ssl_context(host, port)
-        if context.verify_mode is not ssl.CERT_REQUIRED:
-            raise ValueError("a context for tokens must verify certificates")
-        context.minimum_version = max(context.minimum_version, ssl.TLSVersion.TLSv1_2)
-        with context.wrap_socket(sock, server_hostname=host) as secured:
-            return _exchange(secured, request, deadline)
-
-
-def _exchange(sock: socket.socket, request: bytes, deadline: Deadline) -> tuple[int, bytes]:
-    sock.settimeout(deadline.remaining())
-    sock.sendall(request)
-    with HTTPResponse(cast(socket.socket, _Bounded(sock, deadline)), method="POST") as response:
-        response.begin()
-        return response.status, response.read()
-
-
-class _Bounded(io.RawIOBase):
-    """What HTTPResponse reads from: never longer than the deadline, never more than the limit."""
-
-    def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
-        self._sock = sock
-        self._deadline = deadline
-        self._left = ANSWER_LIMIT
-
-    def makefile(self, mode: str) -> io.BufferedReader:
-        return io.BufferedReader(self)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        if self._left <= 0:
-            raise HTTPException("the answer has no end")
-        self._sock.settimeout(self._deadline.remaining())
-        read = self._sock.recv_into(buffer, min(len(buffer), self._left))
-        self._left -= read
-        return read
+    headers = {
+        "Authorization": authorization,
+        "Accept": "application/json",
+        "Content-Type": "application/x-www-form-urlencoded",
+    }
+    return headers, urlencode(fields).encode()
 
 
 def _read(status: int, body: bytes) -> Secret:

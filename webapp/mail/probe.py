@@ -14,6 +14,7 @@ from email.policy import SMTP, SMTPUTF8
 from typing import Any, Final, Literal
 
 from webapp.errors import Invalid
+from webapp.i18n import gettext as _
 from webapp.mail import look
 from webapp.mail.address import needs_smtputf8, valid_address, valid_port, valid_server_name
 from webapp.mail.diagnosis import Context, Diagnosis, context_of, diagnose
@@ -257,7 +258,7 @@ class _Run:
         return Stage(name, "done" if outcome else "skipped", _milliseconds(begun), self._masker.text(detail))
 
     def _skip(self, name: StageName) -> Stage:
-        return Stage(name, "skipped", 0.0, "not reached" if self._diagnosis else "not needed")
+        return Stage(name, "skipped", 0.0, _("not reached") if self._diagnosis else _("not needed"))
 
     def _resolve(self) -> str:
         _check_place(self._attempt.server)
@@ -265,7 +266,7 @@ class _Run:
 
     def _connect(self) -> str:
         address = self._connection.connect()
-        return f"{address.ip} port {self._attempt.server.port}"
+        return _("%(address)s port %(port)s", address=address.ip, port=self._attempt.server.port)
 
     def _greeting(self) -> str:
         try:
@@ -285,7 +286,7 @@ class _Run:
 
     def _hello(self) -> str:
         features = self._connection.hello()
-        return ", ".join(features.keywords) or "no extensions"
+        return ", ".join(features.keywords) or _("no extensions")
 
     def _tls(self) -> str:
         if self._attempt.server.security is Security.SSL:
@@ -299,7 +300,8 @@ class _Run:
         if self._attempt.login is None:
             return ""
         mechanism = self._connection.authenticate(self._attempt.login)
-        return f"signed in as {self._attempt.login.username} ({mechanism})"
+        who = self._attempt.login.username
+        return _("signed in as %(who)s (%(mechanism)s)", who=who, mechanism=mechanism)
 
     def _sender(self) -> str:
         attempt = self._attempt

@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from webapp.db import Session
+from webapp.i18n import gettext as _
+from webapp.i18n import lazy, minute
 from webapp.mail import settings
 from webapp.mail.settings import USE, MailSettings
 from webapp.mail.transport import Security
@@ -63,12 +65,14 @@ class Own:
 @dataclass(frozen=True, slots=True)
 class Ending:
     """A certificate that ends soon or has ended. about: whose it is, the start of a sentence; sha256: of a trusted
-    one, None for the mail server's own; in_use: whether mail fails without it, as far as it is known."""
+    one, None for the mail server's own; in_use: whether mail fails without it, as far as it is known; certificate: its
+    SHA-256, whichever it is."""
 
     about: str
     term: Term
     sha256: str | None
     in_use: bool
+    certificate: str
 
 
 def term(not_after: datetime, now: datetime) -> Term:
@@ -93,19 +97,30 @@ def use_of(session: Session, certificate: Trusted) -> Use:
     """Whether the saved mail settings rely on a trusted certificate: by its pin, or by what their server presented."""
     saved = settings.current(session)
     if saved is None or saved.security == Security.NEVER:
-        return Use("", "Nothing: the saved mail settings use no encrypted connection.")
-    place = f"{saved.server_name}, port {saved.port}"
+        return Use("", _("Nothing: the saved mail settings use no encrypted connection."))
+    place = _("%(server_name)s, port %(port)s", server_name=saved.server_name, port=saved.port)
     if certificate.is_pinned:
         if (certificate.host, certificate.port) == (saved.server_name.rstrip(".").lower(), saved.port):
-            return Use(USE, f"Used by {USE}: it is pinned to their server, {place}.")
-        return Use("", f"Nothing: the saved mail settings name another server, {place}.")
+            return Use(_(USE), _("Used by %(use)s: it is pinned to their server, %(place)s.", use=_(USE), place=place))
+        return Use("", _("Nothing: the saved mail settings name another server, %(place)s.", place=place))
     chain = _seen(session, saved)
     if chain is None:
-        return Use("", f"Not known: no check has seen yet what {place} presents.")
-    moment = f"{chain.seen_at:%Y-%m-%d %H:%M} UTC"
+        return Use("", _("Not known: no check has seen yet what %(place)s presents.", place=place))
+    moment = minute(chain.seen_at)
     if seen.vouches(certificate.sha256, store.certificate_of(session, certificate), chain.certificates):
-        return Use(USE, f"Used by {USE}: it vouches for what {place} presented on {moment}.")
-    return Use("", f"Nothing that is known: {place} presented other certificates on {moment}.")
+        return Use(
+            _(USE),
+            _(
+                "Used by %(use)s: it vouches for what %(place)s presented on %(moment)s.",
+                use=_(USE),
+                place=place,
+                moment=moment,
+            ),
+        )
+    return Use(
+        "",
+        _("Nothing that is known: %(place)s presented other certificates on %(moment)s.", place=place, moment=moment),
+    )
 
 
 def standings(session: Session) -> list[Standing]:
@@ -121,16 +136,18 @@ def endings(session: Session) -> list[Ending]:
     now = session.now()
     found = [
         Ending(
-            f"The trusted certificate {each.description.label}",
+            lazy("The trusted certificate %(label)s", label=each.description.label),
             term(each.description.not_after, now),
             each.sha256,
             bool(use_of(session, each).by),
+            each.sha256,
         )
         for each in store.expiring(session, WARNING_DAYS[0])
     ]
     own = own_certificate(session)
     if own is not None and own.term.warning is not None:
-        found.append(Ending(f"The certificate of your mail server {own.server_name}", own.term, None, in_use=True))
+        about = lazy("The certificate of your mail server %(server_name)s", server_name=own.server_name)
+        found.append(Ending(about, own.term, None, in_use=True, certificate=own.description.sha256))
     return sorted(found, key=lambda each: each.term.not_after)
 
 

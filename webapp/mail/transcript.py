@@ -20,6 +20,7 @@ from webapp.mail.wire import Reply
 
 SHOWN_CHARACTERS: Final = 200
 SHOWN_LINES: Final = 400
+_LONGEST_HEAD: Final = 4
 _LEAST_FRAGMENT: Final = 4
 _MARKS: Final = ("***", "•••", "###", "[…]")
 _REPLY_HEAD: Final = re.compile(rb"[0-9]{3}[- ]?")
@@ -59,6 +60,23 @@ class Masker:
         for head in (_REPLY_HEAD, _ENHANCED_HEAD):
             self._find_across(lines, hidden, head)
         return [_printable(self._replace(line, flags)) for line, flags in zip(lines, hidden, strict=True)]
+
+    def shown(self, reply: Reply) -> str:
+        """The same as reply(), at once for the one plain line that most are."""
+        if (
+            len(reply.lines) == 1
+            and len(reply.lines[0]) < SHOWN_CHARACTERS - _LONGEST_HEAD
+            and reply.lines[0].isascii()
+        ):
+            line = b"%d %s" % (reply.code, reply.lines[0])
+            lowered = line.lower()
+            # A form that blanks were put into needs the slow way to be found.
+            squeezed = lowered.translate(None, bytes(_BLANK))
+            if not any(form in lowered or form.translate(None, bytes(_BLANK)) in squeezed for form in self._forms):
+                text = line.decode("ascii")
+                if text.isprintable():
+                    return text
+        return self.reply(reply)
 
     def text(self, text: str) -> str:
         """One line of text, masked likewise."""

@@ -17,12 +17,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 
+from webapp import faults
 from webapp.keyring import Secret
 from webapp.mail import dial, oauth, sasl
 from webapp.mail.address import valid_address
 from webapp.mail.dial import Address, Resolver, system_resolver
 from webapp.mail.transcript import Masker, Transcript
-from webapp.mail.wire import Closed, Deadline, Malformed, Reply, Wire
+from webapp.mail.wire import Closed, Deadline, Malformed, Reply, ReplyReader, Wire
 
 StageName = Literal[
     "resolve", "connect", "greeting", "hello", "tls", "authentication", "sender", "recipient", "message"
@@ -84,6 +85,10 @@ class Trust(Protocol):
 
     def ssl_context(self, host: str, port: int) -> ssl.SSLContext:
         """A context that verifies; it may leave the name alone only where a certificate is pinned to host and port."""
+        ...
+
+    def public_context(self, host: str, port: int) -> ssl.SSLContext:
+        """A context for what is no mail: no imported certificate counts."""
         ...
 
 
@@ -200,11 +205,16 @@ def _path(address: str) -> str:
     return path
 
 
+def stuffed(message: bytes) -> bytes:
+    """A message whose lines all end in CRLF, the last too, as DATA carries it: dots doubled, the final dot added."""
+    first = b"." if message.startswith(b".") else b""
+    return first + message.replace(b"\r\n.", b"\r\n..") + b".\r\n"
+
+
 def on_the_wire(message: bytes) -> bytes:
     """A message as DATA carries it (RFC 5321, 4.5.2): every line ends in CRLF, dots doubled, the final dot added."""
     lines = re.sub(rb"\r\n|\r|\n", b"\r\n", message)
-    stuffed = re.sub(rb"(?m)^\.", b"..", lines)
-    return stuffed + (b"" if stuffed.endswith(b"\r\n") or not stuffed else b"\r\n") + b".\r\n"
+    return stuffed(lines + (b"" if lines.endswith(b"\r\n") or not lines else b"\r\n"))
 
 
 def queue_id(reply: Reply) -> str | None:
@@ -311,6 +321,7 @@ class Connection:
 
     def connect(self) -> Address:
         """Connect to one of the resolved addresses."""
+        faults.reach("connect")
         try:
             sock, self.address = dial.dial(self.addresses, self._within(self._connect_seconds))
         except OSError as error:
@@ -322,6 +333,7 @@ class Connection:
 
     def secure(self) -> None:
         """The TLS handshake, verified. For SSL mode; starttls() does it for TLS mode."""
+        faults.reach("tls")
         wire = self._connected()
         context = self._trust.ssl_context(self.server.name, self.server.port)
         if context.verify_mode is not ssl.CERT_REQUIRED:
@@ -340,6 +352,7 @@ class Connection:
 
     def greeting(self, seconds: float | None = None) -> Reply:
         """Read the greeting; wait ``seconds`` for it. After a time-out this may be called again."""
+        faults.reach("greeting")
         reply = self.read_reply("greeting", seconds)
         if reply.code != 220:
             raise Fault("greeting", "reply", reply=reply)
@@ -347,6 +360,7 @@ class Connection:
 
     def hello(self) -> Features:
         """EHLO, or HELO for a server that knows no EHLO; what is offered replaces whatever was offered before."""
+        faults.reach("hello")
         self.features = Features()
         name = self.server.hello_name or self._own_name()
         reply = self._command("hello", f"EHLO {name}")
@@ -371,6 +385,7 @@ class Connection:
 
     def authenticate(self, login: Login) -> str:
         """Sign in with exactly one mechanism, and return its name (RFC 4954)."""
+        faults.reach("authentication")
         self._may_sign_in(login)
         mechanism = sasl.choose(self.features.mechanisms, self.encrypted, token=login.oauth is not None)
         if mechanism is None:
@@ -450,6 +465,11 @@ class Connection:
             self._transcript.received(reply)
         return reply
 
+    @property
+    def reader(self) -> ReplyReader:
+        """What has been read ahead; for who goes on with the socket by themselves."""
+        return self._connected().reader
+
     def presented_chain(self) -> tuple[bytes, ...]:
         """The certificates the server presented, DER, its own first; empty before TLS."""
         sock = self._wire.socket if self._wire else None
@@ -470,7 +490,7 @@ class Connection:
         self._note(f"asking for a token at {credentials.token_url}")
         try:
             token = oauth.fetch_token(
-                credentials, secret, self._trust.ssl_context, deadline, masker=self.masker, resolver=self._resolver
+                credentials, secret, self._trust.public_context, deadline, masker=self.masker, resolver=self._resolver
             )
         except oauth.TokenFault as error:
             sign: Sign = "token-refused" if isinstance(error, oauth.TokenRefused) else "token-unreachable"

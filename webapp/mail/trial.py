@@ -67,6 +67,7 @@ class Trial:
     def _note_abandoned(self) -> None:
         server = self.target.server
         with self.database.transaction() as session:
+            checks.end(session, self.check_id, checks.ABANDONED)
             trail.record(
                 session,
                 self.actor,

@@ -8,13 +8,13 @@ from __future__ import annotations
 import re
 import socket
 import time
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 LINE_LIMIT: Final = 4096
 REPLY_LIMIT: Final = 64 * 1024
 _CHUNK: Final = 8192
 _CODE: Final = re.compile(rb"[2-5][0-9]{2}(?=[- ]|$)")
+_PLAIN: Final = re.compile(rb"([2-5][0-9]{2})(?: ([^\x00-\x08\x0b\x0c\x0e-\x1f\x7f\r\n]{0,500}))?\r?\n")
 _ENHANCED: Final = re.compile(rb"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?= |$)")
 _BINARY: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
@@ -74,8 +74,7 @@ class Deadline:
         return sooner
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """One reply: its three-digit code and the text of each line, as the bytes that came."""
 
     code: int
@@ -101,36 +100,45 @@ class Reply:
         return [b"%d%s%s" % (self.code, b" " if at == last else b"-", line) for at, line in enumerate(self.lines)]
 
 
-class Wire:
-    """A connected socket with one buffer, and nothing that can grow or wait without end."""
+class ReplyReader:
+    """Turns bytes as they come into replies; nothing in it can grow without end."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        self.socket = sock
+    def __init__(self) -> None:
         self._buffer = bytearray()
+        self._searched = 0
+        self._lines: list[bytes] = []
+        self._code = b""
+        self._size = 0
 
-    def send(self, data: bytes, deadline: Deadline) -> None:
-        """Send all of ``data``. Raises OSError, TimeoutError among them."""
-        self.socket.settimeout(deadline.remaining())
-        self.socket.sendall(data)
+    def feed(self, data: bytes) -> None:
+        """Take what has arrived."""
+        self._buffer += data
 
     def holds_unread(self) -> bool:
         """Whether bytes have arrived that nobody asked for yet."""
         return bool(self._buffer)
 
-    def read_reply(self, deadline: Deadline) -> Reply:
-        """The next reply. Raises Malformed, Closed, TimeoutError or another OSError."""
-        lines: list[bytes] = []
-        code = b""
-        size = 0
-        while True:
-            line = self._read_line(deadline)
-            size += len(line)
-            if size > REPLY_LIMIT:
+    def next_reply(self) -> Reply | None:
+        """The next whole reply, or None until more has arrived. Raises Malformed."""
+        if not self._lines:
+            found = _PLAIN.match(self._buffer)
+            if found is not None:  # One sound line, as nearly every reply is.
+                reply = Reply(int(found[1]), (bytes(found[2] or b""),))
+                end = found.end()
+                del self._buffer[:end]
+                self._searched = 0
+                return reply
+        while (line := self._next_line()) is not None:
+            self._size += len(line)
+            if self._size > REPLY_LIMIT:
                 raise Malformed("reply-too-long")
-            code = self._check(line, code)
-            lines.append(line[4:])
+            self._code = self._check(line, self._code)
+            self._lines.append(line[4:])
             if line[3:4] != b"-":
-                return Reply(int(code), tuple(lines))
+                reply = Reply(int(self._code), tuple(self._lines))
+                self._lines, self._code, self._size = [], b"", 0
+                return reply
+        return None
 
     @staticmethod
     def _check(line: bytes, expected: bytes) -> bytes:
@@ -143,15 +151,13 @@ class Wire:
             raise Malformed("code")
         raise Malformed("foreign", service_of(line))
 
-    def _read_line(self, deadline: Deadline) -> bytes:
-        searched = 0
-        while True:
-            end = self._buffer.find(b"\n", searched)
-            if end >= 0:
-                break
+    def _next_line(self) -> bytes | None:
+        end = self._buffer.find(b"\n", self._searched)
+        if end < 0:
             self._refuse_hopeless_line()
-            searched = len(self._buffer)
-            self._fill(deadline)
+            self._searched = len(self._buffer)
+            return None
+        self._searched = 0
         if end > LINE_LIMIT:
             raise Malformed("line-too-long")
         line = bytes(self._buffer[:end])
@@ -167,9 +173,32 @@ class Wire:
         if len(start) == 4 and not start[:3].isdigit():
             raise Malformed("foreign", service_of(start))
 
+
+class Wire:
+    """A connected socket with one buffer, and nothing that can grow or wait without end."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.socket = sock
+        self.reader = ReplyReader()
+
+    def send(self, data: bytes, deadline: Deadline) -> None:
+        """Send all of ``data``. Raises OSError, TimeoutError among them."""
+        self.socket.settimeout(deadline.remaining())
+        self.socket.sendall(data)
+
+    def holds_unread(self) -> bool:
+        """Whether bytes have arrived that nobody asked for yet."""
+        return self.reader.holds_unread()
+
+    def read_reply(self, deadline: Deadline) -> Reply:
+        """The next reply. Raises Malformed, Closed, TimeoutError or another OSError."""
+        while (reply := self.reader.next_reply()) is None:
+            self._fill(deadline)
+        return reply
+
     def _fill(self, deadline: Deadline) -> None:
         self.socket.settimeout(deadline.remaining())
         chunk = self.socket.recv(_CHUNK)
         if not chunk:
             raise Closed
-        self._buffer += chunk
+        self.reader.feed(chunk)

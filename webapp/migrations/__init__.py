@@ -22,6 +22,22 @@ def current_revision(connection: sa.Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
 
 
+def head() -> str | None:
+    """The version this program's tables have."""
+    return ScriptDirectory.from_config(alembic_config()).get_current_head()
+
+
+def is_known(revision: str) -> bool:
+    """Whether this program has tables of this version, or can bring them up to date."""
+    return revision in {known.revision for known in ScriptDirectory.from_config(alembic_config()).walk_revisions()}
+
+
+def is_older(revision: str | None) -> bool:
+    """Whether a database at this version is one that upgrade() would change; an empty one is not."""
+    script = ScriptDirectory.from_config(alembic_config())
+    return revision != script.get_current_head() and revision in {known.revision for known in script.walk_revisions()}
+
+
 def upgrade(engine: sa.Engine, *, first: Callable[[sa.Connection], None]) -> None:
     """Bring the database to this program's version, in one transaction. Raises CannotStart for a newer one.
 

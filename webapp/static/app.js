@@ -33,12 +33,20 @@
     focusOnProblem(box.open ? box : document);
   });
   document.addEventListener("input", (event) => { if (event.target.form && dialog()?.contains(event.target)) dirty = true; });
-  const mayClose = () => !dirty || window.confirm("Close without saving? What you typed here will be lost.");
+  const mayClose = () => !dirty || window.confirm(document.body.dataset.unsaved);
   document.addEventListener("submit", (event) => {
     if (event.target.method === "dialog" && !mayClose()) event.preventDefault();
   });
+  /* A browser lets a dialog object to one Escape and closes it at the next, so the key itself is asked. */
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || event.defaultPrevented || !dirty || !dialog()?.contains(event.target)) return;
+    event.preventDefault();
+    if (mayClose()) dialog().close();
+  });
   document.addEventListener("DOMContentLoaded", () => {
-    dialog()?.addEventListener("cancel", (event) => { if (!mayClose()) event.preventDefault(); });
+    dialog()?.addEventListener("cancel", (event) => {
+      if (event.target === dialog() && !mayClose()) event.preventDefault();
+    });
     dialog()?.addEventListener("close", () => {
       dirty = false;
       dialog().replaceChildren();
@@ -46,11 +54,165 @@
       opener = null;
     });
     focusOnProblem(document);
+    const refused = $("form [data-focus]")?.closest("form:not(.door form)");
+    if (refused) unsent.add(refused);
   });
   document.addEventListener("keypost:done", (event) => {
     dirty = false;
     if (dialog()?.open) dialog().close();
     say(event.detail?.say);
+  });
+
+  /* Proof of who one is, asked for above whatever is open; then the same button is pressed again --- */
+  let unproved = null;
+  const proof = () => $("#proof");
+  document.addEventListener("keypost:prove", (event) => { unproved = event.target; });
+  document.addEventListener("htmx:after:swap", (event) => {
+    if (event.detail?.ctx?.target !== proof() || !proof()) return;
+    if (!proof().open) proof().showModal();
+    ($("[data-focus]", proof()) ?? $("#proof_password", proof()))?.focus();
+  });
+  document.addEventListener("keypost:proved", () => {
+    const again = unproved;
+    proof().close();
+    if (again instanceof HTMLFormElement) again.requestSubmit();
+    else again?.click();
+  });
+  document.addEventListener("DOMContentLoaded", () => proof()?.addEventListener("close", () => {
+    unproved = null;
+    proof().replaceChildren();
+  }));
+
+  /* Combobox: a search that keeps the focus while arrows choose in the list it controls (WAI-ARIA APG) ------ */
+  const listOf = (search) => $(search.dataset.list);
+  const offered = (list) => list instanceof HTMLSelectElement
+    ? [...list.options].filter((option) => !option.disabled)
+    : [...list.querySelectorAll("[role=option]:not([aria-disabled])")];
+  const chosen = (list) => list instanceof HTMLSelectElement ? list.selectedOptions[0] : $("[aria-selected=true]", list);
+  const point = (search, option) => {
+    const list = listOf(search);
+    if (list instanceof HTMLSelectElement) option.selected = true;
+    else for (const each of offered(list)) each.setAttribute("aria-selected", String(each === option));
+    search.setAttribute("aria-activedescendant", option.id);
+    option.scrollIntoView({ block: "nearest" });
+  };
+  const dress = (root) => root.querySelectorAll("[data-list]").forEach((search) => {
+    search.setAttribute("role", "combobox"); /* Without a script it is a search beside a list, and says no more. */
+    search.setAttribute("aria-autocomplete", "list");
+    search.setAttribute("aria-expanded", "true");
+  });
+  document.addEventListener("DOMContentLoaded", () => dress(document));
+  document.addEventListener("keydown", (event) => {
+    const search = event.target.closest?.("[data-list]");
+    if (!search || event.isComposing) return;
+    const list = listOf(search);
+    const options = offered(list);
+    const at = options.indexOf(chosen(list));
+    if (["ArrowDown", "ArrowUp"].includes(event.key) && options.length) {
+      event.preventDefault();
+      const step = event.key === "ArrowDown" ? 1 : -1;
+      const next = at < 0 ? (step > 0 ? 0 : options.length - 1) : (at + step + options.length) % options.length;
+      point(search, options[next]);
+      list.dispatchEvent(new Event("input", { bubbles: true }));
+    } else if (event.key === "Enter") {
+      event.preventDefault();
+      if (!(list instanceof HTMLSelectElement)) options[Math.max(at, 0)]?.click();
+    }
+  });
+  document.addEventListener("htmx:after:swap", (event) => {
+    dress(document);
+    const list = event.detail?.ctx?.target;
+    const search = list?.id && $(`[data-list="#${list.id}"]`);
+    if (!search) return;
+    search.removeAttribute("aria-activedescendant");
+    const number = offered(list).length;
+    const said = $(search.dataset.said).dataset;
+    $(search.dataset.said).textContent = number === 0 ? said.none : number === 1 ? said.one : said.many.replace("{number}", number);
+  });
+
+  /* Keys ------------------------------------------------------------------- */
+  const open = (box) => {
+    if (!box || $("dialog[open]")) return;
+    const before = document.activeElement;
+    box.addEventListener("close", () => before?.focus?.(), { once: true });
+    box.showModal();
+    const search = $("[data-list]", box);
+    if (!search) return;
+    search.value = "";
+    search.focus();
+    search.dispatchEvent(new Event("keypost:palette"));
+  };
+  document.addEventListener("keydown", (event) => {
+    const typing = event.target.matches?.("input, select, textarea, [contenteditable]");
+    if (event.defaultPrevented || event.altKey) return;
+    if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k" && !event.shiftKey && $("#palette")) {
+      event.preventDefault();
+      if ($("#palette").open) $("#palette").close();
+      else open($("#palette"));
+    } else if (event.ctrlKey || event.metaKey || typing || $("dialog[open]")) {
+      return;
+    } else if (event.key === "?" && $("#keys")) {
+      open($("#keys"));
+    } else if (event.key === "/" && $("main [type=search]")) {
+      event.preventDefault();
+      $("main [type=search]").focus();
+    }
+  });
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("[data-open]");
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey || !$(link.dataset.open)) return;
+    event.preventDefault();
+    open($(link.dataset.open));
+  });
+  document.addEventListener("click", (event) => { if (event.target.id === "palette") event.target.close(); });
+
+  /* A session that ended meanwhile: signed in again in another tab, the same button is pressed once more --- */
+  let interrupted = null;
+  const ended = () => $("#ended");
+  document.addEventListener("keypost:ended", (event) => {
+    interrupted ??= event.target;
+    if (ended() && !ended().open) ended().showModal();
+  });
+  const resume = async (quietly) => {
+    const button = $("[data-resume]");
+    const answer = await fetch(button.dataset.resume, { headers: { "HX-Request": "true" } }).catch(() => null);
+    if (!answer?.ok) {
+      if (!quietly) say(button.dataset.notYet);
+      return;
+    }
+    const token = await answer.text();
+    document.querySelectorAll("[name=csrf_token]").forEach((field) => { field.value = token; });
+    const again = interrupted;
+    ended().close();
+    if (again instanceof HTMLFormElement) again.requestSubmit();
+    else if (again?.matches?.("a, button")) again.click();
+  };
+  document.addEventListener("click", (event) => { if (event.target.closest("[data-resume]")) resume(false); });
+  document.addEventListener("visibilitychange", () => { if (!document.hidden && ended()?.open) resume(true); });
+  document.addEventListener("DOMContentLoaded", () => ended()?.addEventListener("close", () => { interrupted = null; }));
+
+  /* Leaving a page with something typed that was not sent is asked about ------- */
+  const unsent = new Set();
+  document.addEventListener("input", (event) => {
+    const form = event.target.form;
+    if (form?.method === "post" && !form.closest("dialog, .door") && event.target.type !== "search") unsent.add(form);
+  });
+  document.addEventListener("submit", (event) => {
+    if (event.defaultPrevented) return;
+    if (!navigator.onLine && event.target.method === "post") {
+      event.preventDefault();
+      say(document.body.dataset.offline);
+    } else {
+      unsent.delete(event.target);
+    }
+  });
+  document.addEventListener("click", (event) => {
+    const form = event.target.closest("form .actions a[href]:not([target])")?.closest("form");
+    if (form) unsent.delete(form); /* Cancel means it. */
+  });
+  window.addEventListener("beforeunload", (event) => {
+    const typed = [...unsent].some((form) => form.isConnected) || (dirty && dialog()?.open);
+    if (typed) event.preventDefault();
   });
 
   /* A second click never doubles an action --------------------------- */
@@ -124,6 +286,18 @@
     $(button)?.click();
   });
 
+  /* A placeholder goes where one was typing last ------------------- */
+  let typedIn = null;
+  document.addEventListener("focusin", (event) => { if (event.target.matches("[data-insertable]")) typedIn = event.target; });
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("button[data-insert]");
+    if (!button) return;
+    const last = typedIn?.form === button.form ? typedIn : $("textarea[data-insertable]", button.form);
+    last.setRangeText(button.dataset.insert, last.selectionStart, last.selectionEnd, "end");
+    last.focus();
+    last.dispatchEvent(new Event("input", { bubbles: true }));
+  });
+
   /* Secrets ----------------------------------------------------------- */
   const hide = (place) => {
     place.replaceChildren();
@@ -141,9 +315,9 @@
     const source = $(button.dataset.copy);
     try {
       await navigator.clipboard.writeText(source?.value ?? source?.textContent ?? "");
-      say("Copied.");
+      say(document.body.dataset.copied);
     } catch {
-      say("The browser did not allow copying. Select the text and copy it yourself.");
+      say(document.body.dataset.uncopied);
     }
   });
   document.addEventListener("click", (event) => {
@@ -152,13 +326,89 @@
     if (!field) return;
     field.value = $(button.dataset.use).textContent;
     field.focus();
-    say("The generated password is in the field. Nothing is saved yet.");
+    say(document.body.dataset.generated);
   });
   document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-hide]");
     if (button) hide(button.closest("[data-secret]"));
   });
 
-  /* A lost connection is told kindly; nothing typed is lost ------------ */
-  document.addEventListener("htmx:error", () => say("Keypost did not answer. What you typed is still here; try again in a moment."));
+  /* What renews itself waits while nobody looks, while somebody is in it by keyboard, and while text is marked */
+  document.addEventListener("htmx:before:request", (event) => {
+    const place = event.detail?.ctx?.sourceElement;
+    if (!place?.matches?.("[data-polite]")) return;
+    if (document.hidden || !getSelection().isCollapsed || $(":focus", place) || $("dialog[open]")) event.preventDefault();
+  });
+
+  /* Passkeys: the browser's answer goes into the form, which is then sent like any other ---------------- */
+  const askBrowser = async (form, address, create) => {
+    const answer = await fetch(address, { method: "POST", body: new URLSearchParams({ csrf_token: form.elements.csrf_token.value }) });
+    if (answer.status === 422) throw new Error("proof");
+    const options = await answer.json();
+    const made = create
+      ? await navigator.credentials.create({ publicKey: PublicKeyCredential.parseCreationOptionsFromJSON(options) })
+      : await navigator.credentials.get({ publicKey: PublicKeyCredential.parseRequestOptionsFromJSON(options) });
+    return JSON.stringify(made.toJSON());
+  };
+  
+  document.addEventListener("submit", async (event) => {
+    const form = event.target;
+    if (!form.matches("[data-passkey]") || form.elements.credential.value) return;
+    event.preventDefault();
+    const said = $("[data-passkey-said]", form);
+    said.textContent = document.body.dataset.follow;
+    try {
+      form.elements.credential.value = await askBrowser(form, form.dataset.options, form.dataset.passkey === "create");
+      form.submit();
+    } catch (error) {
+      if (error.message === "proof") { location.href = "/confirm?next=" + encodeURIComponent(location.pathname); return; }
+      said.textContent = error.name === "InvalidStateError"
+        ? document.body.dataset.held
+        : document.body.dataset.unfinished;
+    }
+  });
+  document.addEventListener("click", async (event) => {
+    const place = event.target.closest("[data-passkey-proof] button")?.parentElement;
+    if (!place) return;
+    const form = place.closest("form"), said = $("[data-passkey-said]", place);
+    said.textContent = document.body.dataset.follow;
+    try {
+      $("input", place).value = await askBrowser(form, place.dataset.passkeyProof, false);
+      form.requestSubmit($("button.primary", form));
+    } catch {
+      said.textContent = document.body.dataset.unfinished;
+    }
+  });
+  const offerPasskeys = (root) => {
+    if (window.PublicKeyCredential?.parseRequestOptionsFromJSON) root.querySelectorAll("[data-passkey-proof]").forEach((place) => { place.hidden = false; });
+  };
+  document.addEventListener("htmx:after:swap", () => offerPasskeys(document));
+  document.addEventListener("DOMContentLoaded", () => {
+    offerPasskeys(document);
+    const able = window.PublicKeyCredential?.parseCreationOptionsFromJSON;
+    document.querySelectorAll("[data-passkey]").forEach((form) => {
+      if (able) form.hidden = false;
+      else if (form.dataset.passkey === "create") { form.elements.name.disabled = true; $("[data-passkey-said]", form).textContent = document.body.dataset.unable; $("button", form).hidden = true; }
+    });
+  });
+
+  /* No browser sends its time zone by itself; times are shown in it */
+  document.cookie = `keypost-zone=${Intl.DateTimeFormat().resolvedOptions().timeZone}; path=/; max-age=31536000; samesite=lax${location.protocol === "https:" ? "; secure" : ""}`;
+
+  /* What went wrong is told kindly; nothing typed is lost --------------- */
+  document.addEventListener("keypost:say", (event) => say(event.detail?.say));
+
+  /* What a test says stays in view: its stages while they end, and then its verdict */
+  const tested = new MutationObserver(() => {
+    const shown = $("#_test_result");
+    if (!shown) return;
+    const last = shown.dataset.outcome === "running" ? $(".stages", shown) : $(".notice", shown);
+    (last || shown).scrollIntoView({ block: "nearest" });
+  });
+  document.addEventListener("click", (event) => {
+    const place = event.target.closest("button") && $("#test-result");
+    if (place) tested.observe(place, { childList: true, subtree: true });
+  });
+
+  document.addEventListener("htmx:error", () => say(document.body.dataset.unanswered));
 })();

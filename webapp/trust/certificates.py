@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, r
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from webapp.errors import Problem
+from webapp.i18n import gettext as _
+from webapp.i18n import lazy
 
 MAXIMUM_BYTES = 64 * 1024
 MAXIMUM_CERTIFICATES = 10
@@ -36,7 +38,7 @@ _PKCS7_OIDS = bytes.fromhex("06092a864886f70d0107")
 _PKCS12_VERSION = b"\x02\x01\x03"
 _JAVA_KEYSTORES = (b"\xfe\xed\xfe\xed", b"\xce\xce\xce\xce")
 _NETSCAPE_TYPE = x509.ObjectIdentifier("2.16.840.1.113730.1.1")
-_ONLY_PUBLIC = "Hand over only the certificate, the part from BEGIN CERTIFICATE to END CERTIFICATE."
+_ONLY_PUBLIC = lazy("Hand over only the certificate, the part from BEGIN CERTIFICATE to END CERTIFICATE.")
 
 
 class CertificateRefused(Problem):
@@ -105,11 +107,15 @@ def parse(data: bytes) -> list[x509.Certificate]:
     _refuse_by_sight(data)
     found = [certificate for block in _blocks(data) for certificate in block]
     if not found:
-        raise CertificateRefused("The file holds no certificate. Export the certificate itself, as PEM or DER.")
+        raise CertificateRefused(_("The file holds no certificate. Export the certificate itself, as PEM or DER."))
     if len(found) > MAXIMUM_CERTIFICATES:
         raise CertificateRefused(
-            f"The file holds {len(found)} certificates; at most {MAXIMUM_CERTIFICATES} are imported at once. "
-            "Import only the authority that issued the mail server's certificate."
+            _(
+                "The file holds %(number)s certificates; at most %(maximum_certificates)s are imported "
+                "at once. Import only the authority that issued the mail server's certificate.",
+                number=len(found),
+                maximum_certificates=MAXIMUM_CERTIFICATES,
+            )
         )
     for certificate in found:
         _refuse_unsound(certificate)
@@ -124,8 +130,10 @@ def read_one(der: bytes) -> x509.Certificate:
         return certificate
     except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, Warning) as error:
         raise CertificateRefused(
-            "The certificate is damaged, is followed by other data, or is of a kind that cannot be read here. "
-            "Export it anew, as PEM or DER."
+            _(
+                "The certificate is damaged, is followed by other data, or is of a kind that cannot be "
+                "read here. Export it anew, as PEM or DER."
+            )
         ) from error
 
 
@@ -193,10 +201,10 @@ def _escaped(letter: str) -> str:
 def _refuse_by_sight(data: bytes) -> None:
     """Refuse what can be told before anything is parsed."""
     if not data.strip():
-        raise CertificateRefused("The file is empty. Export the certificate again, as PEM or DER.")
+        raise CertificateRefused(_("The file is empty. Export the certificate again, as PEM or DER."))
     if len(data) > MAXIMUM_BYTES:
         raise CertificateRefused(
-            "The file is larger than 64 KB, which no certificate is. Hand over the certificate alone, as PEM or DER."
+            _("The file is larger than 64 KB, which no certificate is. Hand over the certificate alone, as PEM or DER.")
         )
     if _PRIVATE.search(data.replace(b"\0", b"")):
         raise CertificateRefused(
@@ -224,8 +232,11 @@ def _blocks(data: bytes) -> Iterator[list[x509.Certificate]]:
 def _refuse_text(text: bytes) -> None:
     if text.strip():
         raise CertificateRefused(
-            "The file holds other text before, between or behind its certificates, or one of them is damaged. Keep "
-            "only the lines from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----, both included."
+            _(
+                "The file holds other text before, between or behind its certificates, or one of them is "
+                "damaged. Keep only the lines from -----BEGIN CERTIFICATE----- to -----END "
+                "CERTIFICATE-----, both included."
+            )
         )
 
 
@@ -235,7 +246,7 @@ def _from_block(label: str, body: bytes) -> list[x509.Certificate]:
     try:
         der = base64.b64decode(b"".join(body.split()), validate=True)
     except binascii.Error as error:
-        raise CertificateRefused("The certificate's Base64 text is damaged. Copy or export it again.") from error
+        raise CertificateRefused(_("The certificate's Base64 text is damaged. Copy or export it again.")) from error
     return _from_pkcs7(der) if label in _PKCS7_LABELS else [read_one(der)]
 
 
@@ -243,8 +254,10 @@ def _from_der(data: bytes) -> list[x509.Certificate]:
     content = _der_content(data)
     if content is None:
         raise CertificateRefused(
-            "The file is not a certificate in PEM, DER or PKCS#7 form, or other data follows it. Export the "
-            "certificate again, as PEM or DER."
+            _(
+                "The file is not a certificate in PEM, DER or PKCS#7 form, or other data follows it. "
+                "Export the certificate again, as PEM or DER."
+            )
         )
     if content.startswith(_PKCS7_OIDS):
         return _from_pkcs7(data)
@@ -287,38 +300,52 @@ def _from_pkcs7(der: bytes) -> list[x509.Certificate]:
         return [read_one(each.public_bytes(Encoding.DER)) for each in pkcs7.load_der_pkcs7_certificates(der)]
     except (ValueError, TypeError, UnsupportedAlgorithm, Warning) as error:
         raise CertificateRefused(
-            "The PKCS#7 file is damaged, is followed by other data, or holds no certificates. Export the "
-            "certificate again, as PEM or DER."
+            _(
+                "The PKCS#7 file is damaged, is followed by other data, or holds no certificates. Export "
+                "the certificate again, as PEM or DER."
+            )
         ) from error
 
 
 def _refuse_unsound(certificate: x509.Certificate) -> None:
     """Refuse what no TLS library should build trust on."""
-    about = f"The certificate {describe(certificate).label!r}"
+    about = _("The certificate %(label)s", label=f"{describe(certificate).label!r}")
     if certificate.version is not x509.Version.v3:
         raise CertificateRefused(
-            f"{about} is of X.509 version 1, which cannot say what it may be used for. Have it issued anew."
+            _(
+                "%(about)s is of X.509 version 1, which cannot say what it may be used for. Have it issued anew.",
+                about=about,
+            )
         )
     if weakness := _weakness(certificate):
-        raise CertificateRefused(f"{about} {weakness}, which is too weak to be trusted. Have it issued anew.")
+        raise CertificateRefused(
+            _(
+                "%(about)s %(weakness)s, which is too weak to be trusted. Have it issued anew.",
+                about=about,
+                weakness=weakness,
+            )
+        )
     if _acts_as_authority_without_saying_so(certificate):
         raise CertificateRefused(
-            f"{about} may sign other certificates by its key usage, yet is not marked as an authority (basic "
-            "constraints). Have it issued anew."
+            _(
+                "%(about)s may sign other certificates by its key usage, yet is not marked as an "
+                "authority (basic constraints). Have it issued anew.",
+                about=about,
+            )
         )
 
 
 def _weakness(certificate: x509.Certificate) -> str | None:
     key = certificate.public_key()
     if isinstance(key, rsa.RSAPublicKey) and key.key_size < LEAST_RSA_BITS:
-        return f"has an RSA key of {key.key_size} bits"
+        return _("has an RSA key of %(key_size)s bits", key_size=key.key_size)
     if isinstance(key, ec.EllipticCurvePublicKey) and key.key_size < LEAST_CURVE_BITS:
-        return f"has an elliptic curve key of {key.key_size} bits"
+        return _("has an elliptic curve key of %(key_size)s bits", key_size=key.key_size)
     if isinstance(key, dsa.DSAPublicKey):
-        return "has a DSA key"
+        return _("has a DSA key")
     digest = certificate.signature_hash_algorithm
     if digest is not None and digest.name in WEAK_DIGESTS and not is_self_signed(certificate):
-        return f"is signed with {digest.name.upper().replace('SHA1', 'SHA-1')}"
+        return _("is signed with %(replace)s", replace=digest.name.upper().replace("SHA1", "SHA-1"))
     return None
 
 

@@ -20,6 +20,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from webapp.actor import Actor
 from webapp.db import Base, Session, UtcDateTime
 from webapp.errors import Conflict, Invalid
+from webapp.i18n import gettext as _
 from webapp.trust import store
 from webapp.trust.certificates import (
     MAXIMUM_BYTES,
@@ -95,7 +96,7 @@ def offer(chain: Sequence[bytes], host: str, now: datetime) -> Offer:
         choice = choose(chain, host)
         parse(choice.certificate.public_bytes(Encoding.DER))
     except (CertificateRefused, ValueError) as error:
-        reason = str(error) if isinstance(error, CertificateRefused) else "The server presented no certificate."
+        reason = str(error) if isinstance(error, CertificateRefused) else _("The server presented no certificate.")
         return Offer(shown, None, pinned=False, obstacle=reason)
     chosen = describe(choice.certificate)
     return Offer(shown, chosen, choice.pinned, _untimely((shown[0], chosen), now))
@@ -110,16 +111,20 @@ def trust_seen(session: Session, actor: Actor, host: str, port: int, sha256: str
     compared = sha256.replace(":", "").strip().lower()
     if not compared:
         raise Invalid(
-            "Nothing was trusted yet. Compare the SHA-256 with the one that whoever runs the server tells you, tick "
-            "that you did, and choose “Trust this certificate” again.",
+            _(
+                "Nothing was trusted yet. Compare the SHA-256 with the one that whoever runs the server "
+                "tells you, tick that you did, and choose “Trust this certificate” again."
+            ),
             "sha256",
         )
     seen = last_seen(session, host, port)
     choice = _choice(seen, host)
     if seen is None or choice is None or describe(choice.certificate).sha256 != compared:
         raise Conflict(
-            "Nothing was trusted: that is not the certificate this server was last seen to present. Test again, and "
-            "compare the SHA-256 anew."
+            _(
+                "Nothing was trusted: that is not the certificate this server was last seen to present. "
+                "Test again, and compare the SHA-256 anew."
+            )
         )
     now = session.now()
     if obstacle := _untimely((describe(readable(seen.certificates)[0]),), now):
@@ -159,14 +164,18 @@ def _choice(seen: SeenChain | None, host: str) -> Choice | None:
 def _untimely(certificates: Sequence[Description], now: datetime) -> str:
     for each in certificates:
         if each.not_after < now:
-            return (
-                f"The certificate {each.label!r} expired on {each.not_after:%d %B %Y}, and an expired certificate is "
-                "refused even when it is trusted. Have it renewed on the mail server, then test again."
+            return _(
+                "The certificate %(label)s expired on %(not_after)s, and an expired certificate is "
+                "refused even when it is trusted. Have it renewed on the mail server, then test again.",
+                label=f"{each.label!r}",
+                not_after=f"{each.not_after:%d %B %Y}",
             )
         if each.not_before > now:
-            return (
-                f"The certificate {each.label!r} is not valid before {each.not_before:%d %B %Y}. Check the clocks of "
-                "this machine and of the mail server, then test again."
+            return _(
+                "The certificate %(label)s is not valid before %(not_before)s. Check the clocks of this "
+                "machine and of the mail server, then test again.",
+                label=f"{each.label!r}",
+                not_before=f"{each.not_before:%d %B %Y}",
             )
     return ""
 

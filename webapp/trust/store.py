@@ -7,6 +7,7 @@ process works at the next connection.
 from __future__ import annotations
 
 import hashlib
+import hmac
 import ssl
 import threading
 from collections.abc import Sequence
@@ -17,12 +18,14 @@ import sqlalchemy as sa
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, defer, mapped_column
 
 from webapp.actor import Actor
 from webapp.audit import trail
-from webapp.db import Base, Database, Session, UtcDateTime
+from webapp.db import NO_SECRET, Base, Database, Session, UtcDateTime
 from webapp.errors import NotFound
+from webapp.i18n import gettext as _
+from webapp.outbox import wake
 from webapp.trust.certificates import CertificateRefused, Description, describe, parse, printable, read_one, with_colons
 from webapp.trust.pinning import PinnedContext
 
@@ -35,19 +38,24 @@ RFC 5280, after a mere upgrade of Python, and the next advice an administrator f
 
 
 class TrustedCertificate(Base):
-    """A certificate trusted for mail: wherever its names match (host "" and port 0), or pinned to one host and port."""
+    """A certificate trusted for mail: wherever its names match (host "" and port 0), or pinned to one host and port.
+
+    mark: a keyed fingerprint of who trusted what, where and when. A row without the right one was written by somebody
+    who holds the database but not the master key, and counts for nothing.
+    """
 
     __tablename__ = "trusted_certificates"
 
     sha256: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
     host: Mapped[str] = mapped_column(sa.String(255), primary_key=True, default="")
     port: Mapped[int] = mapped_column(primary_key=True, autoincrement=False, default=0)
-    der: Mapped[bytes]
+    der: Mapped[bytes] = mapped_column(info=NO_SECRET)
     not_after: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
     imported_at: Mapped[datetime] = mapped_column(UtcDateTime)
     imported_by: Mapped[int | None]
     imported_by_name: Mapped[str] = mapped_column(sa.String(320))
     source: Mapped[str] = mapped_column(sa.String(200))
+    mark: Mapped[str] = mapped_column(sa.String(64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +70,8 @@ class Imported:
 class Trusted:
     """A trusted certificate as lists show it; host and port are None unless it is pinned to them.
 
-    imported_by is a user's id, None for the command line; source says where it came from.
+    imported_by is a user's id, None for the command line; source says where it came from. forged: the row was not
+    written by Keypost, and no connection trusts it.
     """
 
     description: Description
@@ -72,6 +81,7 @@ class Trusted:
     imported_by: int | None
     imported_by_name: str
     source: str
+    forged: bool = False
 
     @property
     def sha256(self) -> str:
@@ -102,11 +112,17 @@ def import_certificates(
     place = _place(host, port)
     if place != ANYWHERE and len(certificates) > 1:
         raise CertificateRefused(
-            f"{len(certificates)} certificates were given, and only the server's own can be pinned to {host}, port "
-            f"{port}. Give that one alone."
+            _(
+                "%(number)s certificates were given, and only the server's own can be pinned to "
+                "%(host)s, port %(port)s. Give that one alone.",
+                number=len(certificates),
+                host=host,
+                port=port,
+            )
         )
     for certificate in certificates:
         _refuse_useless(certificate, session.now(), pinned=place != ANYWHERE, confirm_expired=confirm_expired)
+    wake.ring_after_commit(session)  # Delivery may have waited for just this certificate.
     return [_import(session, actor, certificate, place, printable(source)[:200]) for certificate in certificates]
 
 
@@ -120,7 +136,7 @@ def trusted(session: Session) -> list[Trusted]:
             TrustedCertificate.port,
         )
     )
-    return [_trusted(row) for row in rows]
+    return [_trusted(session, row) for row in rows]
 
 
 def expiring(session: Session, within_days: int) -> list[Trusted]:
@@ -133,7 +149,7 @@ def certificate_of(session: Session, trusted: Trusted) -> x509.Certificate:
     """The certificate itself. Raises NotFound when it is not trusted any more."""
     row = session.get(TrustedCertificate, (trusted.sha256, trusted.host or "", trusted.port or 0))
     if row is None:
-        raise NotFound("This certificate is not trusted any more.")
+        raise NotFound(_("This certificate is not trusted any more."))
     return read_one(row.der)
 
 
@@ -147,12 +163,31 @@ def remove(session: Session, actor: Actor, sha256: str, *, host: str | None = No
     chosen = [row for row in rows if host is None or (row.host, row.port) == _place(host, port)]
     if not chosen:
         raise NotFound(
-            f"No trusted certificate has the SHA-256 fingerprint {printable(sha256)[:100]!r}. Look it up in the list."
+            _(
+                "No trusted certificate has the SHA-256 fingerprint %(printable)s. Look it up in the list.",
+                printable=f"{printable(sha256)[:100]!r}",
+            )
         )
     for row in chosen:
         session.delete(row)
         trail.record(session, actor, "certificate:remove", subject=f"certificate:{sha256}", **_details(row))
     session.flush()
+
+
+def imported_since(session: Session, host: str, port: int, since: datetime, *, not_by: int | None) -> list[Trusted]:
+    """What a connection to this host and port trusts because somebody on the pages imported it after ``since``.
+
+    not_by: the user whose own imports do not count. Those of the command line do not either: who works there may read
+    the master key.
+    """
+    place, table = _place(host, port), TrustedCertificate
+    here = sa.and_(table.host == place[0], table.port == place[1])
+    rows = session.scalars(
+        sa.select(table)
+        .where(sa.or_(table.host == "", here), table.imported_at >= since, table.imported_by.is_not(None))
+        .order_by(table.imported_at, table.sha256)
+    )
+    return [_trusted(session, row) for row in rows if row.imported_by != not_by and _is_ours(session, row)]
 
 
 def fingerprints(session: Session, host: str, port: int) -> frozenset[str]:
@@ -184,6 +219,10 @@ class TrustStore:
                     self._keep(key, _context(key, _load(session, key[0] | pins)))
                 return self._contexts[key]
 
+    def public_context(self, host: str, port: int) -> ssl.SSLContext:
+        """A context that verifies by the public roots alone: what was imported for mail counts for mail only."""
+        return _context((frozenset(), frozenset(), ""), [])
+
     def _keep(self, key: _Key, context: ssl.SSLContext) -> None:
         while len(self._contexts) >= KEPT_CONTEXTS:
             del self._contexts[next(iter(self._contexts))]
@@ -197,7 +236,7 @@ def _place(host: str | None, port: int | None) -> tuple[str, int]:
     if host is None and port is None:
         return ANYWHERE
     if not host or not port:
-        raise CertificateRefused("A certificate is pinned to a host and a port; name both.")
+        raise CertificateRefused(_("A certificate is pinned to a host and a port; name both."))
     return host.rstrip(".").lower(), port
 
 
@@ -205,18 +244,28 @@ def _refuse_useless(certificate: x509.Certificate, now: datetime, *, pinned: boo
     about = describe(certificate)
     if about.not_after < now and not confirm_expired:
         raise CertificateRefused(
-            f"The certificate {about.label!r} expired on {about.not_after:%d %B %Y}. Have it renewed, and import the "
-            "new one."
+            _(
+                "The certificate %(label)s expired on %(not_after)s. Have it renewed, and import the new one.",
+                label=f"{about.label!r}",
+                not_after=f"{about.not_after:%d %B %Y}",
+            )
         )
     if about.not_before > now and not confirm_expired:
         raise CertificateRefused(
-            f"The certificate {about.label!r} is not valid before {about.not_before:%d %B %Y}. Check this machine's "
-            "clock, or import it then."
+            _(
+                "The certificate %(label)s is not valid before %(not_before)s. Check this machine's "
+                "clock, or import it then.",
+                label=f"{about.label!r}",
+                not_before=f"{about.not_before:%d %B %Y}",
+            )
         )
     if not pinned and not about.is_authority and not about.names:
         raise CertificateRefused(
-            f"The certificate {about.label!r} holds no server name (subject alternative name), so it would match no "
-            "server. Have it issued anew with one, or pin it to the one server that uses it."
+            _(
+                "The certificate %(label)s holds no server name (subject alternative name), so it would "
+                "match no server. Have it issued anew with one, or pin it to the one server that uses it.",
+                label=f"{about.label!r}",
+            )
         )
 
 
@@ -235,7 +284,13 @@ def _import(
         imported_by_name=actor.name[:320],
         source=source,
     )
-    if session.get(TrustedCertificate, (about.sha256, *place)) or not _insert(session, row):
+    row.mark = _mark(session, row)
+    there = session.get(TrustedCertificate, (about.sha256, *place))
+    if there is not None and not _is_ours(session, there):
+        session.delete(there)
+        session.flush()
+        there = None
+    if there is not None or not _insert(session, row):
         return Imported(about, already_there=True)
     trail.record(session, actor, "certificate:import", subject=f"certificate:{about.sha256}", **_details(row))
     return Imported(about, already_there=False)
@@ -260,7 +315,7 @@ def _describe(row: TrustedCertificate) -> Description:
     return describe(read_one(row.der))
 
 
-def _trusted(row: TrustedCertificate) -> Trusted:
+def _trusted(session: Session, row: TrustedCertificate) -> Trusted:
     return Trusted(
         description=_describe(row),
         host=row.host or None,
@@ -269,6 +324,7 @@ def _trusted(row: TrustedCertificate) -> Trusted:
         imported_by=row.imported_by,
         imported_by_name=row.imported_by_name,
         source=row.source,
+        forged=not _is_ours(session, row),
     )
 
 
@@ -276,8 +332,18 @@ def _trusted_at(session: Session, place: tuple[str, int]) -> list[tuple[str, boo
     """What a connection to this place trusts beyond the public roots: each fingerprint, and whether by a pin."""
     table = TrustedCertificate
     here = sa.and_(table.host == place[0], table.port == place[1])
-    rows = session.execute(sa.select(table.sha256, table.host).where(sa.or_(table.host == "", here)))
-    return [(sha256, bool(host)) for sha256, host in rows]
+    rows = session.scalars(sa.select(table).where(sa.or_(table.host == "", here)).options(defer(table.der)))
+    return [(row.sha256, bool(row.host)) for row in rows if _is_ours(session, row)]
+
+
+def _mark(session: Session, row: TrustedCertificate) -> str:
+    return session.keyring.digest(
+        "trusted certificate", row.sha256, row.host, str(row.port), row.imported_at.isoformat(), str(row.imported_by)
+    )
+
+
+def _is_ours(session: Session, row: TrustedCertificate) -> bool:
+    return hmac.compare_digest(row.mark, _mark(session, row))
 
 
 def _load(session: Session, sha256: frozenset[str]) -> list[bytes]:

@@ -12,12 +12,15 @@ from sqlalchemy.orm import Mapped, contains_eager, mapped_column, relationship
 
 from webapp.actor import Actor
 from webapp.audit import trail
-from webapp.db import Base, Session, UtcDateTime
+from webapp.db import Base, Session, UtcDateTime, sealed_as
 from webapp.errors import Conflict, Invalid, NotFound
+from webapp.i18n import gettext as _
+from webapp.identity.users import User
 from webapp.keyring import Secret
-from webapp.vault import fields, uses
-from webapp.vault.resources import KEY_SEPARATOR, Resource, key_type, lock_resource, visible_resources
-from webapp.vault.search import LARGEST_ID, holds_all, key, words
+from webapp.search import LARGEST_ID, holds_all, key, words
+from webapp.vault import fields, rights, uses
+from webapp.vault.resources import KEY_SEPARATOR, Resource, key_type, lock_resource
+from webapp.vault.rights import Right, Standing
 
 _MOST_CHOICES = 100
 
@@ -61,7 +64,7 @@ class AccountPassword(Base):
 
     account_id: Mapped[int] = mapped_column(sa.ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True)
     version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    sealed: Mapped[bytes]
+    sealed: Mapped[bytes] = mapped_column(info=sealed_as("{account_id}/{version}", field="password"))
     set_at: Mapped[datetime] = mapped_column(UtcDateTime)
     set_by_id: Mapped[int | None]
     set_by_name: Mapped[str] = mapped_column(sa.String(320))
@@ -80,17 +83,33 @@ def label(resource: str, username: str) -> str:
     return f"{resource} — {username}"
 
 
-def visible_accounts(actor: Actor) -> sa.Select[Account]:
-    """The accounts this actor may see: those on the resources they may see."""
-    seen = sa.select(Account)
-    if actor.everything:
-        return seen
-    return seen.where(Account.resource_id.in_(visible_resources(actor).with_only_columns(Resource.id)))
+def visible_accounts(actor: Actor, right: Right = Right.VIEW) -> sa.Select[Account]:
+    """The accounts on which this actor holds a right, or a higher one."""
+    return sa.select(Account).where(rights.on_account(actor, right, id=Account.id, resource_id=Account.resource_id))
 
 
-def get_account(session: Session, actor: Actor, id: int) -> Account:
-    """An account with its resource. Raises NotFound, also for what the actor may not see."""
-    return _get(session, visible_accounts(actor), id)
+def is_any(session: Session) -> bool:
+    """Whether this vault holds any account, whoever sees it."""
+    return session.scalar(sa.select(sa.exists().where(Account.id.is_not(None)))) or False
+
+
+def get_account(session: Session, actor: Actor, id: int, right: Right = Right.VIEW) -> Account:
+    """An account with its resource.
+
+    Raises NotFound, also for what the actor may not see, and Refused when they may see it but hold a lower right.
+    """
+    return _get(session, actor, id, right, visible_accounts(actor, right))
+
+
+def standing_to_account(session: Session, actor: Actor, id: int) -> Standing:
+    """What the actor may do with an account, and who owns its resource. Raises NotFound."""
+    fields.identifier(id, called="account")
+    held = rights.highest(lambda right: rights.on_account(actor, right, id=Account.id, resource_id=Account.resource_id))
+    owned = sa.select(held, User.name).join_from(Account, Resource).join(User, User.id == Resource.owner_id)
+    found = session.execute(owned.where(Account.id == id)).one_or_none()
+    if found is None or found[0] is None:
+        raise NotFound(_("There is no such account, or it is not shared with you."))
+    return Standing(Right(found[0]), found[1])
 
 
 def accounts_of(session: Session, actor: Actor, resource_id: int) -> Sequence[Account]:
@@ -101,6 +120,12 @@ def accounts_of(session: Session, actor: Actor, resource_id: int) -> Sequence[Ac
     ).all()
 
 
+def find_account(session: Session, actor: Actor, resource_id: int, username: str) -> Account | None:
+    """The visible account of that name on a resource."""
+    found = visible_accounts(actor).where(Account.resource_id == resource_id, Account.username == username)
+    return session.scalar(found)
+
+
 def each_account(session: Session, actor: Actor, q: str = "") -> Iterator[Account]:
     """All visible accounts whose label holds every word of ``q``, by label, read as they are taken."""
     found = visible_accounts(actor).where(holds_all(Account.label_key, words(q)))
@@ -109,19 +134,18 @@ def each_account(session: Session, actor: Actor, q: str = "") -> Iterator[Accoun
 
 def choices(session: Session, actor: Actor, q: str = "", limit: int = 20) -> list[Choice]:
     """The first ``limit`` visible accounts, by label, whose label holds every word of ``q``."""
-    first = (
-        visible_accounts(actor)
-        .with_only_columns(Account.id, Account.label_key)
-        .where(holds_all(Account.label_key, words(q)))
-        .order_by(Account.label_key, Account.id)
-        .limit(min(max(limit, 1), _MOST_CHOICES))
-        .subquery()
-    )
+    most = min(max(limit, 1), _MOST_CHOICES)
+    found = sa.select(Account.id, Account.label_key).where(holds_all(Account.label_key, words(q)))
+    ways = rights.ways_to_account(actor, Right.VIEW, id=Account.id, resource_id=Account.resource_id)
+    # Each way by itself: an OR of them keeps SQLite from the index that holds all it compares.
+    firsts = [found.where(way).order_by(Account.label_key, Account.id).limit(most).subquery() for way in ways]
+    first = sa.union(*(sa.select(each) for each in firsts)).subquery()
     named = (
         sa.select(Account.id, Resource.name, Account.username)
         .join(first, first.c.id == Account.id)
         .join(Resource, Resource.id == Account.resource_id)
         .order_by(first.c.label_key, first.c.id)
+        .limit(most)
     )
     return [Choice(id, label(name, username)) for id, name, username in session.execute(named)]
 
@@ -137,8 +161,11 @@ def choice(session: Session, actor: Actor, id: int) -> list[Choice]:
 def add_account(
     session: Session, actor: Actor, resource_id: int, username: str, password: Secret, *, notes: str = ""
 ) -> Account:
-    """Add an account to a visible resource. Raises NotFound, Invalid with the field at fault."""
-    resource = lock_resource(session, actor, resource_id)
+    """Add an account to a resource that the actor may modify.
+
+    Raises NotFound, Refused, Invalid with the field at fault.
+    """
+    resource = lock_resource(session, actor, resource_id, Right.MODIFY)
     username, notes, password = _checked_username(username), fields.notes(notes), fields.password(password)
     _refuse_taken(session, resource, username)
     now = session.now()
@@ -166,13 +193,16 @@ def edit_account(
 ) -> Account:
     """Change user name and notes; ``version``, when given, is the one the change was made upon.
 
-    Raises NotFound, Invalid with the field at fault, and Conflict when somebody else changed the account since.
+    Raises NotFound, Refused, Invalid with the field at fault, and Conflict when somebody else changed it since.
     """
-    account = _lock(session, actor, id)
+    account = lock_account(session, actor, id, Right.MODIFY)
     if version is not None and version != account.version:
         raise Conflict(
-            f"Somebody else changed “{account.label}” while you were editing it, and nothing of yours was saved. "
-            "Open it again and repeat your changes."
+            _(
+                "Somebody else changed “%(label)s” while you were editing it, and nothing of yours was "
+                "saved. Open it again and repeat your changes.",
+                label=account.label,
+            )
         )
     username, notes = _checked_username(username), fields.notes(notes)
     changed = [name for name, old, new in (
@@ -192,9 +222,9 @@ def edit_account(
 
 
 def delete_account(session: Session, actor: Actor, id: int) -> None:
-    """Delete an account with all its passwords. Raises NotFound, and Conflict when something uses it."""
-    account = _lock(session, actor, id)
-    what = f"The account “{account.label}”"
+    """Delete an account with all its passwords. Raises NotFound, Refused, and Conflict when something uses it."""
+    account = lock_account(session, actor, id, Right.MANAGE)
+    what = _("The account “%(label)s”", label=account.label)
     uses.refuse_used(session, id, what)
     session.delete(account)
     uses.flush_unused(session, what)
@@ -205,8 +235,11 @@ def delete_account(session: Session, actor: Actor, id: int) -> None:
 
 
 def set_password(session: Session, actor: Actor, id: int, password: Secret) -> Account:
-    """Give an account a new password, keep the old ones, and tell who uses it. Raises NotFound, Invalid."""
-    account = _lock(session, actor, id)
+    """Give an account a new password, keep the old ones, and tell who uses it.
+
+    Raises NotFound, Refused, Invalid.
+    """
+    account = lock_account(session, actor, id, Right.MODIFY)
     fields.password(password)
     account.password_version += 1
     account.updated_at = session.now()
@@ -214,7 +247,7 @@ def set_password(session: Session, actor: Actor, id: int, password: Secret) -> A
     trail.record(
         session, actor, "account:set-password", subject=f"account:{id}", password_version=account.password_version
     )
-    uses.tell_password_changed(session, id)
+    uses.tell_password_changed(session, actor, id)
     return account
 
 
@@ -239,23 +272,24 @@ def history(session: Session, actor: Actor, id: int) -> list[AccountPassword]:
     return list(session.scalars(kept.order_by(AccountPassword.version.desc())))
 
 
-def _get(session: Session, seen: sa.Select[Account], id: int) -> Account:
+def _get(session: Session, actor: Actor, id: int, right: Right, found: sa.Select[Account]) -> Account:
     fields.identifier(id, called="account")
-    one = seen.join(Resource, Resource.id == Account.resource_id).options(contains_eager(Account.resource))
+    one = found.join(Resource, Resource.id == Account.resource_id).options(contains_eager(Account.resource))
     account = session.scalar(one.where(Account.id == id).execution_options(populate_existing=True))
     if account is None:
-        raise NotFound("There is no such account, or it is not shared with you.")
+        standing = standing_to_account(session, actor, id)
+        raise rights.refusal(f"“{session.get_one(Account, id).label}”", standing, right)
     return account
 
 
-def _lock(session: Session, actor: Actor, id: int) -> Account:
+def lock_account(session: Session, actor: Actor, id: int, right: Right) -> Account:
     """get_account(), held until the end of the transaction together with its resource."""
-    lock_resource(session, actor, get_account(session, actor, id).resource_id)
-    return _get(session, visible_accounts(actor).with_for_update(of=Account), id)
+    lock_resource(session, actor, get_account(session, actor, id, right).resource_id, Right.RECOGNISE)
+    return _get(session, actor, id, right, visible_accounts(actor, right).with_for_update(of=Account))
 
 
 def _checked_username(username: str) -> str:
-    return fields.line(username, "username", called="user name")
+    return fields.line(username, "username", called=_("user name"))
 
 
 def _label_key(resource: Resource, username: str) -> str:
@@ -282,7 +316,7 @@ def _keep_password(session: Session, actor: Actor, account: Account, password: S
 def _password(session: Session, account: Account, version: int) -> Secret:
     kept = session.get(AccountPassword, (account.id, version)) if 0 < version <= LARGEST_ID else None
     if kept is None:
-        raise NotFound("There is no such password.")
+        raise NotFound(_("There is no such password."))
     return session.keyring.unseal(
         kept.sealed, table="account_passwords", row=f"{account.id}/{version}", field="password"
     )
@@ -303,4 +337,11 @@ def _flush(session: Session, resource: Resource, username: str) -> None:
 
 
 def _taken(resource: str, username: str) -> Invalid:
-    return Invalid(f"“{resource}” already has an account named “{username}”. Choose another name.", "username")
+    return Invalid(
+        _(
+            "“%(resource)s” already has an account named “%(username)s”. Choose another name.",
+            resource=resource,
+            username=username,
+        ),
+        "username",
+    )

@@ -6,6 +6,7 @@ import secrets
 import string
 
 from webapp.errors import Invalid
+from webapp.i18n import gettext as _
 from webapp.keyring import Secret
 from webapp.vault.fields import LONGEST_PASSWORD
 
@@ -20,7 +21,14 @@ def generate(length: int = 20, symbols: bool = True) -> Secret:
     length: characters, 8 to 1024. Raises Invalid outside of it.
     """
     if not SHORTEST <= length <= LONGEST_PASSWORD:
-        raise Invalid(f"A generated password has {SHORTEST} to {LONGEST_PASSWORD} characters.", "length")
+        raise Invalid(
+            _(
+                "A generated password has %(shortest)s to %(longest_password)s characters.",
+                shortest=SHORTEST,
+                longest_password=LONGEST_PASSWORD,
+            ),
+            "length",
+        )
     kinds = [string.ascii_lowercase, string.ascii_uppercase, string.digits, *([SYMBOLS] if symbols else [])]
     alphabet = "".join(kinds)
     # Drawing anew keeps every acceptable password equally likely; putting one of each in place would not.

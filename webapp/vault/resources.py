@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Mapped, mapped_column, query_expression, with_expression
+from sqlalchemy.orm import Mapped, mapped_column
 
 from webapp.actor import Actor, Role
 from webapp.audit import trail
 from webapp.db import Base, Session, UtcDateTime
 from webapp.errors import Conflict, Invalid, NotFound, Refused
+from webapp.i18n import N_
+from webapp.i18n import gettext as _
 from webapp.identity.users import User
-from webapp.vault import fields, uses
-from webapp.vault.search import Page, holds_all, key, span, words
+from webapp.search import Page, holds_all, key, span, words
+from webapp.vault import fields, rights, uses
+from webapp.vault.rights import Right, Standing
 
 KINDS: Final = ("Server", "Application", "Network device", "Database", "Mail service", "Other")
+ADDED_BY: Final = N_("Only Administrators and Password Administrators add resources. Ask one of them.")
 # Between the resource's part and the account's part of an account's label_key: no name can hold it, and it sorts first.
 KEY_SEPARATOR: Final = "\x1f"
 # Resources come before accounts in the imports, yet counting and renaming reach into their table.
@@ -33,10 +38,7 @@ def key_type(length: int) -> sa.String:
 
 
 class Resource(Base):
-    """Something that holds accounts. ``name_key`` is what is compared, sorted and searched.
-
-    ``account_count`` is filled in by find_resources() alone.
-    """
+    """Something that holds accounts. ``name_key`` is what is compared, sorted and searched."""
 
     __tablename__ = "resources"
 
@@ -51,7 +53,27 @@ class Resource(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
     version: Mapped[int]
-    account_count: Mapped[int] = query_expression()
+
+
+class Whose(enum.StrEnum):
+    """Which of the visible resources a list shows."""
+
+    ALL = "all"
+    MINE = "mine"
+    SHARED = "shared"
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceLine:
+    """A line of the list of resources. account_count: of the accounts that the reader may see."""
+
+    id: int
+    name: str
+    address: str
+    kind: str
+    owner_name: str
+    is_mine: bool
+    account_count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +88,7 @@ class ResourceDetails:
     def checked(self) -> ResourceDetails:
         """The same as it is kept. Raises Invalid with the field at fault."""
         if self.kind not in KINDS:
-            raise Invalid(f"Choose one of these types: {', '.join(KINDS)}.", "kind")
+            raise Invalid(_("Choose one of these types: %(list)s.", list=", ".join(KINDS)), "kind")
         return ResourceDetails(
             name=fields.line(self.name, "name", called="resource's name"),
             address=fields.line(self.address, "address", called="address", most=fields.LONGEST_ADDRESS, needed=False),
@@ -75,48 +97,73 @@ class ResourceDetails:
         )
 
 
-def visible_resources(actor: Actor) -> sa.Select[Resource]:
-    """The resources this actor may see: the one place that decides it. Whoever sees a resource may change it."""
-    seen = sa.select(Resource)
-    return seen if actor.everything else seen.where(Resource.owner_id == actor.id)
+def visible_resources(actor: Actor, right: Right = Right.VIEW) -> sa.Select[Resource]:
+    """The resources on which this actor holds a right, or a higher one."""
+    return sa.select(Resource).where(rights.on_resource(actor, right, id=Resource.id))
 
 
-def find_resources(session: Session, actor: Actor, q: str = "", page: int = 1, per_page: int = 25) -> Page[Resource]:
-    """What the actor may see and whose name or address holds every word of ``q``, by name, with ``account_count``."""
-    found = visible_resources(actor)
-    for word in words(q):
-        found = found.where(
-            sa.or_(holds_all(Resource.name_key, [word]), holds_all(sa.func.lower(Resource.address), [word]))
-        )
+def find_resources(
+    session: Session, actor: Actor, q: str = "", page: int = 1, per_page: int = 25, *, whose: Whose = Whose.ALL
+) -> Page[ResourceLine]:
+    """What the actor may at least recognise and whose name or address holds every word of ``q``, by name."""
+    found = visible_resources(actor, Right.RECOGNISE).where(*matching(actor, q, whose))
     total = session.scalar(found.with_only_columns(sa.func.count(Resource.id))) or 0
     page, pages, per_page = span(total, page, per_page)
-    held = sa.select(sa.func.count()).where(_accounts.c.resource_id == Resource.id).scalar_subquery()
-    items = session.scalars(
-        found.options(with_expression(Resource.account_count, held))
+    seen = rights.on_account(actor, Right.VIEW, id=_accounts.c.id, resource_id=_accounts.c.resource_id)
+    lines = (
+        found.join(User, User.id == Resource.owner_id)
+        .with_only_columns(
+            Resource.id,
+            Resource.name,
+            Resource.address,
+            Resource.kind,
+            User.name,
+            Resource.owner_id == actor.id,
+            sa.select(sa.func.count()).where(_accounts.c.resource_id == Resource.id, seen).scalar_subquery(),
+        )
         .order_by(Resource.name_key)
         .limit(per_page)
         .offset((page - 1) * per_page)
-        .execution_options(populate_existing=True)
-    ).all()
-    return Page(items, total, page, pages, q)
+    )
+    return Page([ResourceLine(*line) for line in session.execute(lines)], total, page, pages, q)
 
 
-def get_resource(session: Session, actor: Actor, id: int) -> Resource:
-    """Raises NotFound, also for what the actor may not see."""
-    return _get(session, visible_resources(actor), id)
+def get_resource(session: Session, actor: Actor, id: int, right: Right = Right.VIEW) -> Resource:
+    """Raises NotFound, also for what the actor may not see, and Refused when they may see it but hold a lower right."""
+    fields.identifier(id, called="resource")
+    found = visible_resources(actor, right).where(Resource.id == id).execution_options(populate_existing=True)
+    resource = session.scalar(found)
+    if resource is None:
+        standing = standing_to_resource(session, actor, id)
+        raise rights.refusal(f"“{session.get_one(Resource, id).name}”", standing, right)
+    return resource
 
 
-def lock_resource(session: Session, actor: Actor, id: int) -> Resource:
-    """get_resource(), held until the end of the transaction: nobody renames or deletes it meanwhile.
+def standing_to_resource(session: Session, actor: Actor, id: int) -> Standing:
+    """What the actor may do with a resource, and who owns it. Raises NotFound."""
+    fields.identifier(id, called="resource")
+    held = rights.highest(lambda right: rights.on_resource(actor, right, id=Resource.id))
+    found = session.execute(
+        sa.select(held, User.name).join_from(Resource, User, User.id == Resource.owner_id).where(Resource.id == id)
+    ).one_or_none()
+    if found is None or found[0] is None:
+        raise NotFound(_("There is no such resource, or it is not shared with you."))
+    return Standing(Right(found[0]), found[1])
+
+
+def lock_resource(session: Session, actor: Actor, id: int, right: Right) -> Resource:
+    """get_resource(), held until the end of the transaction: nobody renames, shares or deletes it meanwhile.
 
     Who changes accounts locks their resource first, so that no two wait for each other.
     """
-    return _get(session, visible_resources(actor).with_for_update(), id)
+    get_resource(session, actor, id, right)  # Who may not see it must not hold it up.
+    session.execute(sa.select(Resource.id).where(Resource.id == id).with_for_update())
+    return get_resource(session, actor, id, right)
 
 
-def find_resource(session: Session, actor: Actor, name: str) -> Resource | None:
-    """The visible resource of that name, in any case."""
-    return session.scalar(visible_resources(actor).where(Resource.name_key == key(name.strip())))
+def find_resource(session: Session, actor: Actor, name: str, right: Right = Right.VIEW) -> Resource | None:
+    """The resource of that name, in any case, on which the actor holds a right."""
+    return session.scalar(visible_resources(actor, right).where(Resource.name_key == key(name.strip())))
 
 
 def add_resource(session: Session, actor: Actor, details: ResourceDetails, owner_id: int | None = None) -> Resource:
@@ -125,7 +172,7 @@ def add_resource(session: Session, actor: Actor, details: ResourceDetails, owner
     Raises Refused when the actor's role adds none, Invalid with the field at fault.
     """
     if not actor.adds_resources:
-        raise Refused("Only Administrators and Password Administrators add resources. Ask one of them.")
+        raise Refused(_(ADDED_BY))
     details, owner_id = details.checked(), _owner(session, actor, owner_id)
     now = session.now()
     resource = Resource(
@@ -149,13 +196,16 @@ def add_resource(session: Session, actor: Actor, details: ResourceDetails, owner
 def edit_resource(session: Session, actor: Actor, id: int, details: ResourceDetails, version: int) -> Resource:
     """Change a resource; ``version`` is the one the change was made upon.
 
-    Raises NotFound, Invalid with the field at fault, and Conflict when somebody else changed it since.
+    Raises NotFound, Refused, Invalid with the field at fault, and Conflict when somebody else changed it since.
     """
-    resource = lock_resource(session, actor, id)
+    resource = lock_resource(session, actor, id, Right.MODIFY)
     if resource.version != version:
         raise Conflict(
-            f"Somebody else changed “{resource.name}” while you were editing it, and nothing of yours was saved. "
-            "Open it again and repeat your changes."
+            _(
+                "Somebody else changed “%(name)s” while you were editing it, and nothing of yours was "
+                "saved. Open it again and repeat your changes.",
+                name=resource.name,
+            )
         )
     details = details.checked()
     changed = [
@@ -176,31 +226,53 @@ def edit_resource(session: Session, actor: Actor, id: int, details: ResourceDeta
 def delete_resource(session: Session, actor: Actor, id: int) -> None:
     """Delete a resource with its accounts and their passwords.
 
-    Raises NotFound, and Conflict when something uses one of the accounts.
+    Raises NotFound, Refused, and Conflict when something uses one of the accounts.
     """
-    resource = lock_resource(session, actor, id)
+    resource = lock_resource(session, actor, id, Right.MANAGE)
+    refuse_beyond(session, actor, resource, Right.MANAGE)
     account_ids = session.scalars(sa.select(_accounts.c.id).where(_accounts.c.resource_id == id)).all()
     for account_id in account_ids:
-        uses.refuse_used(session, account_id, f"The resource “{resource.name}”")
+        uses.refuse_used(session, account_id, _("The resource “%(name)s”", name=resource.name))
     session.delete(resource)
-    uses.flush_unused(session, f"The resource “{resource.name}”")
+    uses.flush_unused(session, _("The resource “%(name)s”", name=resource.name))
     trail.record(
         session, actor, "resource:delete", subject=f"resource:{id}", name=resource.name, accounts=len(account_ids)
     )
 
 
-def _get(session: Session, seen: sa.Select[Resource], id: int) -> Resource:
-    fields.identifier(id, called="resource")
-    resource = session.scalar(seen.where(Resource.id == id).execution_options(populate_existing=True))
-    if resource is None:
-        raise NotFound("There is no such resource, or it is not shared with you.")
-    return resource
+def refuse_beyond(session: Session, actor: Actor, resource: Resource, right: Right) -> None:
+    """Refuse what reaches all accounts of a resource to whom a share of their own leaves less on one of them.
+
+    Without it, who manages a resource could give to others, or destroy, what was kept from them. Raises Refused.
+    """
+    held = rights.on_account(actor, right, id=_accounts.c.id, resource_id=_accounts.c.resource_id)
+    if session.scalar(sa.select(_accounts.c.id).where(_accounts.c.resource_id == resource.id, ~held).limit(1)):
+        owner = standing_to_resource(session, actor, resource.id).owner_name
+        raise Refused(
+            _(
+                "“%(name)s” holds an account on which you hold less than the right to %(word)s it, so "
+                "this cannot be done for the whole resource. Do it for the others one by one, or ask "
+                "%(owner)s, its owner.",
+                name=resource.name,
+                word=right.said,
+                owner=owner,
+            )
+        )
+
+
+def matching(actor: Actor, q: str, whose: Whose = Whose.ALL) -> list[sa.ColumnElement[bool]]:
+    """The conditions that a resource's name or address holds every word of ``q``, and that it is of the part asked."""
+    address = sa.func.lower(Resource.address)
+    found = [sa.or_(holds_all(Resource.name_key, [word]), holds_all(address, [word])) for word in words(q)]
+    if whose is not Whose.ALL:
+        found.append(Resource.owner_id == actor.id if whose is Whose.MINE else Resource.owner_id != actor.id)
+    return found
 
 
 def _owner(session: Session, actor: Actor, owner_id: int | None) -> int:
     if not actor.everything:
         if actor.id is None or owner_id not in (None, actor.id):
-            raise Refused("A new resource belongs to whoever adds it.")
+            raise Refused(_("A new resource belongs to whoever adds it."))
         return actor.id
     if owner_id is not None:
         return owner_id
@@ -208,8 +280,10 @@ def _owner(session: Session, actor: Actor, owner_id: int | None) -> int:
         sa.select(User.id).where(User.role == Role.ADMINISTRATOR.value, User.active).limit(2)
     ).all()
     if len(administrators) != 1:
-        there = "There is no administrator yet" if not administrators else "There are several administrators"
-        raise Invalid(f"{there}, so the resource needs an owner: name one with --owner EMAIL.", "owner")
+        there = _("There is no administrator yet") if not administrators else _("There are several administrators")
+        raise Invalid(
+            _("%(there)s, so the resource needs an owner: name one with --owner EMAIL.", there=there), "owner"
+        )
     return administrators[0]
 
 
@@ -227,7 +301,7 @@ def _rename(session: Session, resource: Resource, name: str) -> None:
 
 def _refuse_taken(session: Session, name: str) -> None:
     if session.scalar(sa.select(Resource.id).where(Resource.name_key == key(name))) is not None:
-        raise _taken(name)
+        raise taken(name)
 
 
 def _flush(session: Session, name: str) -> None:
@@ -235,11 +309,16 @@ def _flush(session: Session, name: str) -> None:
     try:
         session.flush()
     except IntegrityError:
-        raise _taken(name) from None
+        raise taken(name) from None
 
 
-def _taken(name: str) -> Invalid:
+def taken(name: str) -> Invalid:
+    """That there is one of this name already."""
     return Invalid(
-        f"There is already a resource named “{name}”, perhaps one that is not shared with you. Choose another name.",
+        _(
+            "There is already a resource named “%(name)s”, perhaps one that is not shared with you. "
+            "Choose another name.",
+            name=name,
+        ),
         "name",
     )

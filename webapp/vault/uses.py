@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from sqlalchemy.exc import IntegrityError
 
+from webapp.actor import Actor
 from webapp.db import Session
 from webapp.errors import Conflict
+from webapp.i18n import gettext as _
+from webapp.i18n import joined
 
 Use = Callable[[Session, int], str | None]
-PasswordListener = Callable[[Session, int], None]
+Reliance = Callable[[Session, int], Iterable[tuple[int, str]]]
+PasswordListener = Callable[[Session, Actor, int], None]
 
 _uses: list[Use] = []
+_reliances: list[Reliance] = []
 _listeners: list[PasswordListener] = []
 
 
@@ -27,20 +32,32 @@ def uses_of(session: Session, account_id: int) -> list[str]:
     return [name for name in (check(session, account_id) for check in _uses) if name]
 
 
+def register_reliance(check: Reliance) -> None:
+    """Add a question: given a user's id, the accounts that are used because that user chose them, each with the name
+    of what uses it."""
+    if check not in _reliances:
+        _reliances.append(check)
+
+
+def relying_on(session: Session, user_id: int) -> dict[int, str]:
+    """The accounts that something uses because this user chose them, and its name."""
+    return {account_id: name for check in _reliances for account_id, name in check(session, user_id)}
+
+
 def on_password_change(listener: PasswordListener) -> None:
     """Have ``listener`` told of each new password of any account.
 
-    It is called in the transaction of the change, with the account's id, and before the commit: what must wait for the
-    commit goes into ``session.after_commit()``.
+    It is called in the transaction of the change, with who changed it and the account's id, and before the commit: what
+    must wait for the commit goes into ``session.after_commit()``.
     """
     if listener not in _listeners:
         _listeners.append(listener)
 
 
-def tell_password_changed(session: Session, account_id: int) -> None:
+def tell_password_changed(session: Session, actor: Actor, account_id: int) -> None:
     """Tell the listeners."""
     for listener in list(_listeners):
-        listener(session, account_id)
+        listener(session, actor, account_id)
 
 
 def refuse_used(session: Session, account_id: int, what: str) -> None:
@@ -48,8 +65,12 @@ def refuse_used(session: Session, account_id: int, what: str) -> None:
     names = uses_of(session, account_id)
     if names:
         raise Conflict(
-            f"{what} cannot be deleted: it is used by {' and '.join(names)}. "
-            "Choose another account there first, then delete it."
+            _(
+                "%(what)s cannot be deleted: it is used by %(list)s. Choose another account there first, "
+                "then delete it.",
+                what=what,
+                list=joined(names),
+            )
         )
 
 
@@ -58,4 +79,6 @@ def flush_unused(session: Session, what: str) -> None:
     try:
         session.flush()
     except IntegrityError:
-        raise Conflict(f"{what} cannot be deleted: something has just begun to use it. Reload the page.") from None
+        raise Conflict(
+            _("%(what)s cannot be deleted: something has just begun to use it. Reload the page.", what=what)
+        ) from None

@@ -1,0 +1,163 @@
+"""Fifty people at once, and few for long: how long pages take, and that the process grows no further.
+
+KEYPOST_LOAD_SECONDS=600 bin/test tests/benchmarks/test_people_at_work.py -k fifty -s      the promise, ten minutes
+KEYPOST_SOAK_SECONDS=86400 bin/test tests/benchmarks/test_people_at_work.py -k long -s     a day
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import linear_regression
+
+import pytest
+
+from tests.support.load import Met, Visitor, share, work
+from webapp.actor import Role, command_line
+from webapp.config import Config
+from webapp.identity.users import add_user
+from webapp.installation import open_installation
+from webapp.keyring import Secret
+
+pytestmark = [pytest.mark.benchmark, pytest.mark.slow]
+
+PEOPLE = 50
+PASSWORD = "violet turbine kettle"
+LOAD_SECONDS = float(os.environ.get("KEYPOST_LOAD_SECONDS", "10"))
+SOAK_SECONDS = float(os.environ.get("KEYPOST_SOAK_SECONDS", "30"))
+SAMPLES = 60
+READ_MS, WRITE_MS = 300, 500
+SLOW_MACHINE = 5.0
+"""Absolute figures are for an idle machine; this one may do other work at the same time."""
+MOST_LOG_BYTES = 64 * 1024 * 1024
+MOST_GROWTH_PER_HOUR = 1024 * 1024
+"""Of the memory, in bytes; told from a soak of half an hour or more, before which caches fill."""
+
+
+@dataclass
+class Running:
+    process: subprocess.Popen[str]
+    port: int
+    folder: Path
+
+    @contextmanager
+    def visitors(self, count: int) -> Iterator[list[Visitor]]:
+        """So many people, signed in one after another."""
+        found = [Visitor(self.port) for _ in range(count)]
+        try:
+            for number, visitor in enumerate(found):
+                visitor.sign_in(f"person{number}@example.com", PASSWORD)
+            yield found
+        finally:
+            for visitor in found:
+                visitor.close()
+
+    def memory(self) -> int:
+        """Bytes in the machine's memory."""
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def files(self) -> int:
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def threads(self) -> int:
+        return len(os.listdir(f"/proc/{self.process.pid}/task"))
+
+    def log_bytes(self) -> int:
+        """How long SQLite's log of recent writes is."""
+        return (self.folder / "keypost.db-wal").stat().st_size
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Running]:
+    """Keypost with its worker, as `bin/serve` starts it, and people who can sign in."""
+    folder = tmp_path / "instance"
+    environment = {"KEYPOST_INSTANCE": str(folder)}
+    opened = open_installation(Config.from_environment(environment))
+    with opened.database.transaction() as session:
+        for number in range(PEOPLE):
+            add_user(session, command_line(), email=f"person{number}@example.com", name=f"Person {number}",
+                     role=Role.ADMINISTRATOR, password=Secret(PASSWORD))  # fmt: skip
+    opened.close()
+    with subprocess.Popen(
+        [sys.executable, "-m", "webapp.cli", "serve", "--port", "0"],
+        env={**os.environ, **environment, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        base = process.stdout.readline().removeprefix("Keypost is ready at ").strip()
+        yield Running(process, int(base.rpartition(":")[2]), folder)
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+def test_fifty_people_at_once_wait_little_and_nothing_fails(running: Running) -> None:
+    with running.visitors(PEOPLE) as people:
+        met = work(people, LOAD_SECONDS)
+    reads, writes = share(met.reads, 0.95), share(met.writes, 0.95)
+    print(
+        f"\n{PEOPLE} people, {LOAD_SECONDS:.0f} s: {len(met.reads):,} reads, 95 in 100 within {reads:.0f} ms; "
+        f"{len(met.writes):,} writes within {writes:.0f} ms; {len(met.faults)} faults"
+    )
+    assert not met.faults
+    assert reads < READ_MS * SLOW_MACHINE
+    assert writes < WRITE_MS * SLOW_MACHINE
+
+
+@dataclass
+class Sample:
+    at: float
+    memory: int
+    files: int
+    threads: int
+    log_bytes: int
+
+
+def test_at_work_for_long_it_grows_no_further(running: Running) -> None:
+    with running.visitors(PEOPLE // 10) as people:
+        work(people, min(SOAK_SECONDS / 4, 60))  # Until then caches fill, and threads begin.
+        samples, met = _watched(running, people)
+    hours = [sample.at / 3600 for sample in samples]
+    growth = linear_regression(hours, [sample.memory for sample in samples]).slope
+    files, threads = ([getattr(sample, name) for sample in samples] for name in ("files", "threads"))
+    log = max(sample.log_bytes for sample in samples)
+    print(
+        f"\n{len(people)} people, {SOAK_SECONDS:.0f} s: memory {samples[-1].memory / 1e6:.0f} MB, growing "
+        f"{growth / 1e6:.1f} MB an hour; files {min(files)} to {max(files)}, threads {min(threads)} to {max(threads)}, "
+        f"SQLite's log {log / 1e6:.1f} MB at most; {len(met.reads) + len(met.writes):,} requests, "
+        f"{len(met.faults)} faults"
+    )
+    assert not met.faults
+    assert max(files) - min(files) <= 2 * len(people) + 5  # Connections of people come and go.
+    assert max(threads) == min(threads)
+    assert log < MOST_LOG_BYTES
+    if SOAK_SECONDS >= 1800:
+        assert growth < MOST_GROWTH_PER_HOUR
+
+
+def _watched(running: Running, people: list[Visitor]) -> tuple[list[Sample], Met]:
+    """What the process took while they worked."""
+    samples: list[Sample] = []
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(SOAK_SECONDS / SAMPLES):
+            samples.append(
+                Sample(time.monotonic(), running.memory(), running.files(), running.threads(), running.log_bytes())
+            )
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    met = work(people, SOAK_SECONDS)
+    ended.set()
+    watcher.join()
+    return samples, met

@@ -1,0 +1,179 @@
+"""Forms lose nothing: what is typed and not sent, what a session outlived, what the network swallowed."""
+
+from __future__ import annotations
+
+import pytest
+import sqlalchemy as sa
+from playwright.sync_api import Dialog, Page, expect
+
+from tests.support.browsing import claim
+from tests.support.people import PASSWORD
+from webapp.db import Database
+from webapp.identity.sessions import SignIn
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def asked(page: Page) -> list[str]:
+    """The questions that the browser put; each is answered with no."""
+    questions: list[str] = []
+
+    def refuse(dialog: Dialog) -> None:
+        questions.append(dialog.type)
+        dialog.dismiss()
+
+    page.on("dialog", refuse)
+    return questions
+
+
+def open_mail_settings(page: Page, base: str) -> None:
+    page.goto(f"{base}/admin")
+    page.get_by_role("link", name="Mail Server Settings").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+
+
+def end_every_session(database: Database) -> None:
+    with database.transaction() as session:
+        session.execute(sa.delete(SignIn))
+
+
+def sign_in_in_another_tab(page: Page, link: str = "Sign in in another tab") -> None:
+    with page.expect_popup() as opened:
+        page.get_by_role("link", name=link).click()
+    tab = opened.value
+    tab.get_by_label("E-mail address").fill("alice@example.test")
+    tab.get_by_label("Password", exact=True).fill(PASSWORD)
+    tab.get_by_role("button", name="Sign in").first.click()
+    expect(tab.get_by_role("heading", name="Resources")).to_be_visible()
+    tab.close()
+
+
+def test_escape_never_closes_a_dialog_with_something_typed_unasked(
+    page: Page, live_server: str, database: Database, asked: list[str]
+) -> None:
+    claim(page, live_server, database)
+    open_mail_settings(page, live_server)
+    page.get_by_label("Server name").fill("smtp.example.com")
+    for _ in range(3):
+        page.keyboard.press("Escape")
+    page.get_by_role("button", name="Close").first.click()
+    expect(page.get_by_label("Server name")).to_have_value("smtp.example.com")
+    assert asked == ["confirm"] * 4
+
+
+def test_escape_closes_an_untouched_dialog_and_gives_the_focus_back(
+    page: Page, live_server: str, database: Database
+) -> None:
+    claim(page, live_server, database)
+    open_mail_settings(page, live_server)
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    expect(page.get_by_role("link", name="Mail Server Settings")).to_be_focused()
+
+
+def test_leaving_a_page_with_something_typed_is_asked_about(
+    page: Page, live_server: str, database: Database, asked: list[str]
+) -> None:
+    claim(page, live_server, database)
+    page.goto(f"{live_server}/resources/new")
+    page.get_by_label("Name").fill("Printer")
+    page.get_by_role("link", name="Admin", exact=True).click()
+    expect(page.get_by_label("Name")).to_have_value("Printer")
+    assert asked == ["beforeunload"]
+    page.get_by_role("button", name="Add resource").click()
+    expect(page.get_by_role("heading", name="Printer")).to_be_visible()
+    assert asked == ["beforeunload"]
+
+
+def test_cancel_means_it(page: Page, live_server: str, database: Database, asked: list[str]) -> None:
+    claim(page, live_server, database)
+    page.goto(f"{live_server}/resources/new")
+    page.get_by_label("Name").fill("Printer")
+    page.get_by_role("link", name="Cancel").click()
+    expect(page.get_by_role("heading", name="Resources")).to_be_visible()
+    assert asked == []
+
+
+def test_a_dialog_whose_session_ended_goes_on_after_signing_in(
+    page: Page, live_server: str, database: Database
+) -> None:
+    claim(page, live_server, database)
+    open_mail_settings(page, live_server)
+    page.get_by_label("Server name").fill("mail.example.com")
+    end_every_session(database)
+    page.get_by_role("dialog").get_by_role("button", name="Save").last.click()
+    expect(page.get_by_role("heading", name="Your session has ended")).to_be_visible()
+    sign_in_in_another_tab(page)
+    page.get_by_role("button", name="I have signed in").click()
+    expect(page.get_by_role("alert")).to_contain_text("need your attention")
+    expect(page.get_by_label("Server name")).to_have_value("mail.example.com")
+
+
+def test_a_page_whose_session_ended_is_sent_again_after_signing_in(
+    page_without_javascript: Page, live_server: str, database: Database
+) -> None:
+    page = page_without_javascript
+    claim(page, live_server, database)
+    page.goto(f"{live_server}/resources/new")
+    page.get_by_label("Name").fill("Printer")
+    end_every_session(database)
+    page.get_by_role("button", name="Add resource").click()
+    expect(page.get_by_role("heading", name="Your session has ended")).to_be_visible()
+    sign_in_in_another_tab(page)
+    page.get_by_role("button", name="Send it again").click()
+    page.get_by_role("button", name="Send it again").click()
+    expect(page.get_by_role("heading", name="Printer")).to_be_visible()
+
+
+def test_a_lost_connection_is_told_and_loses_nothing(page: Page, live_server: str, database: Database) -> None:
+    claim(page, live_server, database)
+    open_mail_settings(page, live_server)
+    page.get_by_label("Server name").fill("mail.example.com")
+    page.context.set_offline(True)
+    page.get_by_role("dialog").get_by_role("button", name="Save").last.click()
+    expect(page.locator("#said")).to_contain_text("did not answer")
+    expect(page.get_by_label("Server name")).to_have_value("mail.example.com")
+    page.context.set_offline(False)
+    page.get_by_role("dialog").get_by_role("button", name="Save").last.click()
+    expect(page.get_by_role("alert")).to_contain_text("attention")
+
+
+def test_a_form_is_not_sent_into_the_void(page: Page, live_server: str, database: Database) -> None:
+    claim(page, live_server, database)
+    page.goto(f"{live_server}/resources/new")
+    page.get_by_label("Name").fill("Printer")
+    page.context.set_offline(True)
+    page.get_by_role("button", name="Add resource").click()
+    expect(page.locator("#said")).to_contain_text("offline")
+    page.context.set_offline(False)
+    page.get_by_role("button", name="Add resource").click()
+    expect(page.get_by_role("heading", name="Printer")).to_be_visible()
+
+
+def test_enter_in_a_field_does_what_the_main_button_does(page: Page, live_server: str, database: Database) -> None:
+    claim(page, live_server, database)
+    page.goto(f"{live_server}/resources/new")
+    page.get_by_label("Name").fill("Printer")
+    page.keyboard.press("Enter")
+    page.get_by_role("link", name="Add account").click()
+    page.get_by_label("User name").fill("root")
+    page.get_by_label("Password", exact=True).fill("a password of a printer")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("link", name="root")).to_be_visible()
+
+
+def test_a_generated_password_is_a_page_where_no_script_runs(
+    page_without_javascript: Page, live_server: str, database: Database
+) -> None:
+    page = page_without_javascript
+    claim(page, live_server, database)
+    page.goto(f"{live_server}/resources/new")
+    page.get_by_label("Name").fill("Printer")
+    page.get_by_role("button", name="Add resource").click()
+    page.get_by_role("link", name="Add account").click()
+    with page.expect_popup() as opened:
+        page.get_by_role("button", name="Generate a password").click()
+    expect(opened.value.locator("#generated-text")).to_be_visible()
+    expect(opened.value.get_by_role("button", name="Copy")).to_be_hidden()
+    expect(page.get_by_role("heading", name="Add account")).to_be_visible()

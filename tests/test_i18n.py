@@ -1,0 +1,68 @@
+"""The reader's language and zone."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import jinja2
+
+from webapp import i18n
+from webapp.i18n import Reader, reading_as
+from webapp.mail.retrospect import meaning_of_pause
+from webapp.outbox.pause import Pause
+
+WHEN = datetime(2026, 9, 24, 22, 37, 5, tzinfo=UTC)
+
+
+def page(text: str, **values: object) -> str:
+    environment = jinja2.Environment(autoescape=True)
+    i18n.install(environment)
+    return environment.from_string(text).render(**values)
+
+
+def test_values_are_filled_in_by_name_and_a_percent_sign_stays() -> None:
+    assert i18n.gettext("100 % of %(what)s", what="it") == "100 % of it"
+
+
+def test_a_page_escapes_what_is_filled_in() -> None:
+    assert page('{{ _("Hello %(name)s", name=name) }}', name="<b>") == "Hello &lt;b&gt;"
+    assert page("{% trans name=name %}Hello <b>{{ name }}</b>{% endtrans %}", name="<i>") == "Hello <b>&lt;i&gt;</b>"
+
+
+def test_a_page_counts() -> None:
+    assert page('{{ ngettext("%(num)s day", "%(num)s days", 1) }}') == "1 day"
+    assert page("{% trans n=2 %}one{% pluralize n %}{{ n }} of <i>100 %</i>{% endtrans %}") == "2 of <i>100 %</i>"
+
+
+def test_a_moment_stands_in_the_readers_zone_with_its_name() -> None:
+    assert i18n.moment(WHEN) == "24 Sep 2026, 22:37 UTC"
+    with reading_as(Reader("en", "Europe/Berlin")):
+        assert i18n.moment(WHEN) == "25 Sep 2026, 00:37 CEST"
+        assert i18n.day(WHEN) == "25 Sep 2026"
+        assert i18n.exactly(WHEN) == "2026-09-25 00:37:05 CEST"
+
+
+def test_a_moment_is_written_as_the_language_writes_it() -> None:
+    with reading_as(Reader("de", "Europe/Berlin")):
+        assert i18n.moment(WHEN) == "25. Sept. 2026, 00:37 MESZ"
+        assert i18n.number(12345.5) == "12.345,5"
+
+
+def test_a_moment_without_an_end_stands_as_it_is_written() -> None:
+    with reading_as(Reader("de", "Europe/Berlin")):
+        assert i18n.moment(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)) == "31. Dez. 9999, 23:59 UTC"
+
+
+def test_only_languages_and_zones_that_exist_are_taken() -> None:
+    assert i18n.valid_language("xx") == i18n.valid_zone("Mars/Olympus") == ""
+    assert i18n.valid_zone("../../etc/passwd") == ""
+    assert i18n.valid_zone("Europe/Berlin") == "Europe/Berlin"
+
+
+def test_why_mail_is_paused_is_said_in_the_readers_language() -> None:
+    paused = Pause(
+        code="connection-refused", server="mail.example.com:587", stage="connect", cause="Stored.", remedy="Do."
+    )
+    assert meaning_of_pause(paused) == ("Stored.", "Do.")
+    with reading_as(Reader("de")):
+        assert meaning_of_pause(paused).cause.startswith("mail.example.com ist erreichbar")

@@ -1,0 +1,1 @@
+"""What `bin/keypost doctor` looks at: each precondition of a sound installation is one small function."""
