@@ -84,6 +84,7 @@ def test_dialogs_and_what_went_wrong_are_accessible(seen: Page, live_server: str
     expect(page.get_by_role("option", name="Outbox")).to_be_visible()
     found += faults(page, place="palette")
     page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
     page.keyboard.press("?")
     expect(page.get_by_role("dialog", name="Keyboard")).to_be_visible()
     found += faults(page, place="keys")

@@ -131,19 +131,25 @@
   });
 
   /* Keys ------------------------------------------------------------------- */
+  /* A deferred htmx looks at the page in a timer of its own; what is asked of it before then is lost. */
+  const htmxListens = new Promise((resolve) => { setTimeout(resolve); });
   const open = (box) => {
     if (!box || $("dialog[open]")) return;
     const before = document.activeElement;
-    box.addEventListener("close", () => before?.focus?.(), { once: true });
+    box.addEventListener("close", () => {
+      before?.focus?.();
+      if (box.contains(document.activeElement)) document.activeElement.blur();
+    }, { once: true });
     box.showModal();
     const search = $("[data-list]", box);
     if (!search) return;
     search.value = "";
     search.focus();
-    search.dispatchEvent(new Event("keypost:palette"));
+    htmxListens.then(() => search.dispatchEvent(new Event("keypost:palette")));
   };
   document.addEventListener("keydown", (event) => {
-    const typing = event.target.matches?.("input, select, textarea, [contenteditable]");
+    /* A field of a dialog that has just closed keeps the focus until the page is drawn next. */
+    const typing = event.target.matches?.("input, select, textarea, [contenteditable]") && event.target.getClientRects().length;
     if (event.defaultPrevented || event.altKey) return;
     if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k" && !event.shiftKey && $("#palette")) {
       event.preventDefault();
