@@ -205,10 +205,11 @@ class Written:
     """A statement written out, with ``?`` for each parameter: for what runs thousands of times a second.
 
     Compiled statements treat every parameter of every row in Python; this one passes them on as they are.
+    on_postgresql: what follows the statement there.
     """
 
-    def __init__(self, text: str) -> None:
-        self._texts = {"qmark": text, "pyformat": text.replace("?", "%s")}
+    def __init__(self, text: str, *, on_postgresql: str = "") -> None:
+        self._texts = {"qmark": text, "pyformat": text.replace("?", "%s") + on_postgresql}
 
     def run(self, connection: sa.Connection, *rows: Sequence[Any]) -> None:
         """Execute it once for each row of parameters; each instant among them spelled by spell()."""

@@ -206,7 +206,8 @@ class FailedAttempt(Base):
 _INSERT: Final = Written(
     "INSERT INTO outbox_messages (token, kind, user_id, recipient, recipient_name, about, cause, sealed, state, "
     "queued_at, due_at, expires_at, attempts, crashes, code, stage, reply, server, again_of, found_by) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, 0, 0, '', '', '', '', ?, ?)"
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, 0, 0, '', '', '', '', ?, ?)",
+    on_postgresql=wake.RINGING,
 )
 
 
@@ -254,7 +255,7 @@ def queue(
             key(f"{recipient_name[:200]} {recipient[:320]} {kind.found_by}"),
         ),
     )
-    wake.ring_after_commit(session)
+    wake.ring_after_commit(session, with_row=True)
     return token
 
 
