@@ -212,7 +212,7 @@ def fail_a_test(page: Page) -> None:
 def open_palette(page: Page) -> None:
     page.keyboard.press("Control+k")
     page.keyboard.type("mail")
-    expect(page.get_by_role("option", name="Resources")).to_be_hidden()
+    expect(page.get_by_role("option", name="Resources Page", exact=True)).to_be_hidden()
     page.keyboard.press("ArrowDown")
 
 
