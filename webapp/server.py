@@ -8,14 +8,20 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from flask import Flask
+from waitress.buffers import OverflowableBuffer
 from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser
+from waitress.receiver import FixedStreamReceiver
 from waitress.server import BaseWSGIServer, create_server
+from waitress.utilities import RequestEntityTooLarge
 
 if TYPE_CHECKING:
     from webapp.installation import Installation
 
 MAX_HEADER_BYTES: Final = 16 * 1024
 MAX_BODY_BYTES: Final = 1024 * 1024
+MOST_DISCARDED_BYTES: Final = 16 * MAX_BODY_BYTES
+"""A body up to this long is heard out, though not kept, so that whoever sent it reads why it was refused."""
 THREADS: Final = 8
 MOST_CONNECTIONS: Final = 500
 MOST_FROM_ONE_ADDRESS: Final = 200
@@ -31,7 +37,7 @@ def make_server(app: Flask, listener: socket.socket, *, request_seconds: float =
         threads=THREADS,
         ident=None,
         max_request_header_size=MAX_HEADER_BYTES,
-        max_request_body_size=MAX_BODY_BYTES,
+        max_request_body_size=MOST_DISCARDED_BYTES,
         # Tables of passwords come in and go out: waitress would keep what is longer than these in a file meanwhile.
         inbuf_overflow=2 * MAX_BODY_BYTES,
         outbuf_overflow=4 * MAX_BODY_BYTES,
@@ -61,12 +67,42 @@ def _channel_class(installation: Installation, request_seconds: float) -> type[H
     return Bounded
 
 
+class BoundedParser(HTTPRequestParser):
+    """A request of whose body nothing is kept once it is said to be too long; the application refuses it in words.
+
+    Waitress by itself answers at once and hangs up on who still sends: a browser then tells of a broken connection, and
+    some proxies of a broken server.
+    """
+
+    def parse_header(self, header_plus: bytes) -> None:
+        """Read the header, and decide by it what becomes of the body."""
+        super().parse_header(header_plus)
+        if self.content_length > MAX_BODY_BYTES:
+            self.body_rcv = FixedStreamReceiver(self.content_length, Discarded(1))
+
+    def received(self, data: bytes) -> int:
+        """Take what arrived; a body in chunks, which says no length, ends where it becomes too long."""
+        consumed = super().received(data)
+        if self.chunked and self.body_bytes_received > MAX_BODY_BYTES:
+            self.error = RequestEntityTooLarge("more than one megabyte")
+            self.completed = True
+        return consumed
+
+
+class Discarded(OverflowableBuffer):
+    """The buffer of a body that nobody will read."""
+
+    def append(self, s: bytes) -> None:
+        """Forget it."""
+
+
 class BoundedChannel(HTTPChannel):
     """A connection on which each request must arrive whole in time, and of which one address has only so many.
 
     Waitress itself closes what is silent; this closes what drips (slowloris), which would never be.
     """
 
+    parser_class = BoundedParser
     seconds = REQUEST_SECONDS
     _began = 0.0
 

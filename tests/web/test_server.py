@@ -76,6 +76,19 @@ def test_a_body_has_one_megabyte_at_most(live_server: str, sent: str) -> None:
     assert status(say(place_of(live_server), WHOLE)) == 200
 
 
+def test_who_sends_too_much_is_heard_out_and_told_in_words(live_server: str) -> None:
+    body = b"a" * (3 * MAX_BODY_BYTES)
+    head = (
+        b"POST /sign-in HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+        b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(body)
+    )
+    with closing(socket.create_connection(place_of(live_server), timeout=30)) as sock:
+        sock.sendall(head + body)
+        heard = b"".join(iter(lambda: sock.recv(65536), b""))
+    assert status(heard) == 413
+    assert b"That was more than Keypost takes at once" in heard
+
+
 HARDLY_HTTP = (
     b"\r\n\r\n\r\n",
     b"\x16\x03\x01\x00\xa5",
