@@ -182,6 +182,8 @@ FILLED = {
     "audit-found-nothing": "/admin/audit?person=nobody+at+all",
     "profile": "/profile",
     "profile-mails": "/profile/mails",
+    "profile-language": "/profile/language",
+    "profile-keyboard": "/profile/keyboard",
     "second-factor": "/profile/second-factor",
     "sign-in-policy": "/admin/sign-in",
     "not-found": "/nowhere",
@@ -213,7 +215,6 @@ def open_palette(page: Page) -> None:
     page.keyboard.press("Control+k")
     page.keyboard.type("mail")
     expect(page.get_by_role("option", name="Resources Page", exact=True)).to_be_hidden()
-    page.keyboard.press("ArrowDown")
 
 
 def open_keys(page: Page) -> None:

@@ -102,7 +102,7 @@ def guard(app: Flask, installation: Installation) -> None:
 
     app.before_request(check)
     app.after_request(_know_browser)
-    app.context_processor(lambda: {"confined": lacks_second_factor()})
+    app.context_processor(lambda: {"confined": lacks_second_factor(), "single_keys": has_single_keys()})
     # Macros see what is global, not what a context processor gives.
     app.jinja_env.globals.update(is_proved=is_proved, has_second_factor=has_second_factor, has_passkey=has_passkey)
 
@@ -139,6 +139,12 @@ def has_second_factor() -> bool:
     """Whether the signed-in user has set up a second factor."""
     resumed: Resumed | None = g.get("resumed")
     return resumed is not None and resumed.has_second_factor
+
+
+def has_single_keys() -> bool:
+    """Whether a key alone does something on the signed-in user's pages."""
+    resumed: Resumed | None = g.get("resumed")
+    return resumed is not None and resumed.user.single_keys
 
 
 def has_passkey() -> bool:

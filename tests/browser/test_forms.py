@@ -10,6 +10,7 @@ from tests.support.browsing import claim
 from tests.support.people import PASSWORD
 from webapp.db import Database
 from webapp.identity.sessions import SignIn
+from webapp.identity.setup import offer_setup
 
 pytestmark = pytest.mark.browser
 
@@ -177,3 +178,33 @@ def test_a_generated_password_is_a_page_where_no_script_runs(
     expect(opened.value.locator("#generated-text")).to_be_visible()
     expect(opened.value.get_by_role("button", name="Copy")).to_be_hidden()
     expect(page.get_by_role("heading", name="Add account")).to_be_visible()
+
+
+def test_a_password_is_shown_while_one_types_it_and_sent_hidden(
+    page: Page, live_server: str, database: Database
+) -> None:
+    page.goto(f"{live_server}/setup?token={offer_setup(database)}")
+    page.get_by_label("Your name").fill("Alice Admin")
+    page.get_by_label("E-mail address").fill("alice@example.test")
+    password = page.get_by_label("Password", exact=True)
+    password.fill("short")
+    page.get_by_role("button", name="Show").click()
+    expect(password).to_have_attribute("type", "text")
+    expect(password).to_have_value("short")
+    page.get_by_role("button", name="Hide").click()
+    expect(password).to_have_attribute("type", "password")
+    page.get_by_role("button", name="Show").click()
+    types = page.evaluate(
+        """() => new Promise((done) => {
+          addEventListener("submit", (event) => { event.preventDefault(); done(event.target.elements.password.type); });
+          document.querySelector("form.card").requestSubmit();
+        })"""
+    )
+    assert types == "password"
+
+
+def test_where_no_script_runs_no_button_promises_to_show_a_password(
+    page_without_javascript: Page, live_server: str, database: Database
+) -> None:
+    page_without_javascript.goto(f"{live_server}/setup?token={offer_setup(database)}")
+    expect(page_without_javascript.get_by_role("button", name="Show")).to_be_hidden()

@@ -72,6 +72,36 @@ def test_the_question_mark_shows_the_keys_but_not_while_one_types(
     expect(page.get_by_role("dialog", name="Keyboard")).to_be_visible()
 
 
+def test_single_keys_can_be_switched_off(page: Page, live_server: str, database: Database) -> None:
+    claim(page, live_server, database)
+    page.goto(f"{live_server}/resources")
+    page.keyboard.press("?")
+    page.get_by_role("dialog", name="Keyboard").get_by_role("link", name="Profile → Keyboard").click()
+    page.get_by_label("Single-key shortcuts").uncheck()
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("status").first).to_contain_text("saved")
+    page.goto(f"{live_server}/admin/users")
+    page.keyboard.press("/")
+    page.keyboard.press("?")
+    expect(page.get_by_label("Search users")).not_to_be_focused()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    page.keyboard.press("Control+k")
+    expect(page.get_by_role("combobox", name="Page, resource or account")).to_be_focused()
+
+
+def test_the_palette_marks_the_place_that_enter_takes(page: Page, live_server: str, database: Database) -> None:
+    claim(page, live_server, database)
+    vault = fill_vault(database)
+    page.keyboard.press("Control+k")
+    expect(page.get_by_role("option", name="Resources", exact=False).first).to_have_attribute("aria-selected", "true")
+    page.keyboard.type("cleo")
+    expect(page.locator("#palette-said")).to_have_text("1 match")
+    expect(page.get_by_role("option", selected=True)).to_contain_text("cleo@example.test")
+    assert "cleo@example.test" in active(page, "#palette-words")
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(f"{live_server}/accounts/{vault[2]}")
+
+
 def test_the_account_picker_is_a_combobox(page: Page, live_server: str, database: Database) -> None:
     claim(page, live_server, database)
     vault = fill_vault(database)

@@ -33,7 +33,7 @@ def test_a_table_is_looked_at_imported_killed_resumed_and_taken_out_again(
     page.get_by_label("Table").set_input_files(table)
     page.get_by_role("button", name="Look at it").click()
     expect(page.get_by_text("Nothing has been added yet")).to_be_visible()
-    expect(page.get_by_role("row").filter(has_text="Nameless")).to_contain_text("Give the user name.")
+    expect(page.get_by_role("row").filter(has_text="Nameless")).to_contain_text("no user name")
     expect(page.get_by_text("Not taken: Group, TOTP, Icon, Last Modified, Created.")).to_be_visible()
     assert CANARY not in page.content()
 
@@ -57,3 +57,14 @@ def test_a_table_is_looked_at_imported_killed_resumed_and_taken_out_again(
     with page.expect_download() as downloaded:
         page.get_by_role("button", name=f"Export {LINES} passwords in clear").click()
     assert downloaded.value.path().read_text().count(CANARY) == LINES
+
+
+def test_the_page_that_stays_after_an_export_keeps_no_password(
+    page: Page, live_server: str, database: Database
+) -> None:
+    claim(page, live_server, database)
+    page.goto(f"{live_server}/resources/export")
+    page.get_by_label("Your password").fill(PASSWORD)
+    with page.expect_download():
+        page.get_by_role("button", name="Export 0 passwords in clear").click()
+    expect(page.get_by_label("Your password")).to_have_value("")

@@ -20,6 +20,10 @@ pytestmark = pytest.mark.browser
 
 def fill(page: Page, base: str, *, port: int, mode: str) -> None:
     page.goto(f"{base}/admin/settings/mail")
+    fill_in(page, base, port=port, mode=mode)
+
+
+def fill_in(page: Page, base: str, *, port: int, mode: str) -> None:
     page.get_by_label("Server name").fill("localhost")
     page.get_by_role("radio", name=mode).check()
     page.get_by_label("Port").fill(str(port))
@@ -55,6 +59,31 @@ def test_each_stage_appears_while_the_next_is_still_waited_for(
         go_on.set()
         expect(result).to_have_attribute("data-outcome", "failed")
         expect(result).to_have_attribute("data-diagnosis", "hello-refused")
+
+
+def test_what_a_test_says_comes_into_view_in_the_dialog(page: Page, live_server: str, database: Database) -> None:
+    go_on = threading.Event()
+
+    def slow(talk: Talk) -> None:
+        talk.say("220 mail.example.test ESMTP")
+        talk.expect("EHLO")
+        assert go_on.wait(20)
+        talk.say("554 5.3.2 not today")
+
+    claim(page, live_server, database)
+    page.set_viewport_size({"width": 900, "height": 420})
+    with ScriptedServer(slow) as server:
+        page.get_by_role("link", name="Mail Server Settings").click()
+        expect(page.get_by_role("dialog")).to_be_visible()
+        fill_in(page, live_server, port=server.port, mode="Never")
+        page.get_by_label("Requires Authentication").uncheck()
+        page.get_by_role("button", name="Test", exact=True).click()
+        result = page.locator("#_test_result")
+        expect(result.locator('[data-stage="greeting"]')).to_be_in_viewport()
+        page.get_by_label("Server name", exact=True).scroll_into_view_if_needed()
+        expect(result).not_to_be_in_viewport()
+        go_on.set()
+        expect(result.locator(".notice")).to_be_in_viewport()
 
 
 def test_a_mismatch_of_the_mode_is_put_right_by_one_click(page: Page, live_server: str, database: Database) -> None:

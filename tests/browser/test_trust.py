@@ -66,6 +66,11 @@ def test_a_compared_certificate_is_trusted_and_the_test_passes(
     expect(page.locator("#_test_result")).to_have_attribute("data-outcome", "accepted", timeout=20_000)
     expect(page.get_by_role("dialog")).to_be_visible()
     assert trusted(database) == [sha256(own.certificate)]
+    page.once("dialog", lambda question: question.accept())
+    page.get_by_role("dialog").get_by_role("button", name="Close").click()
+    expect(page.locator("#_certificates-card")).to_contain_text("1 certificate trusted")
+    expect(page.get_by_role("region", name="First steps")).to_contain_text("1 of 4 done")
+    expect(page.locator("#_mail-card").get_by_role("link", name="Mail Server Settings")).to_be_focused()
 
 
 def test_the_same_is_done_without_javascript(

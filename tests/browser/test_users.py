@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -58,3 +60,21 @@ def test_many_are_imported_from_a_pasted_table(any_page: Page, live_server: str,
         pass
     page.reload()
     expect(page.get_by_role("row").filter(has_text="carol@example.test")).to_contain_text("added")
+
+
+def test_only_who_makes_an_administrator_is_asked_who_they_are(
+    any_page: Page, live_server: str, database: Database
+) -> None:
+    page = any_page
+    claim(page, live_server, database)
+    start = database.clock()
+    database.clock = lambda: start + timedelta(minutes=6)
+    page.goto(f"{live_server}/admin/users/new")
+    page.get_by_label("Name").fill("Bob Builder")
+    page.get_by_label("E-mail address").fill("bob@example.test")
+    expect(page.get_by_label("Your password")).to_be_hidden()
+    page.get_by_label("Role").select_option("Administrator")
+    expect(page.get_by_label("Your password")).to_be_visible()
+    page.get_by_label("Role").select_option("Password User")
+    page.get_by_role("button", name="Add user").click()
+    expect(page.get_by_role("heading", name="Link for Bob Builder")).to_be_visible()

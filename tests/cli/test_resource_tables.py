@@ -34,7 +34,7 @@ def ada(installation: Installation) -> None:
 def test_a_table_from_standard_input_is_imported_line_by_line(installation: Installation) -> None:
     result = run(installation, "resources", "import", "-", given=TABLE)
     assert result.exit_code == 1
-    assert "line 4: Nobody — : left out: Give the user name." in result.stdout
+    assert "line 4: Nobody — : left out: This line has a password and no user name." in result.stdout
     assert result.stdout.endswith("2 added, 1 left out.\n")
     assert held(installation.database) == {("Mail", "postmaster", f"{CANARY}1"), ("Mail", "abuse", f"{CANARY}2")}
     assert CANARY not in result.output

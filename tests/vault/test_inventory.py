@@ -98,9 +98,9 @@ def test_a_type_that_is_none_of_ours_is_another() -> None:
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        (",root,x", "Give the resource's name."),
-        ("a,,x", "Give the user name."),
-        ("a,root,", "Give the account's password."),
+        (",root,x", "no name of a resource"),
+        ("a,,x", "a password and no user name"),
+        ("a,root,", "a user name and no password"),
         (f"{'a' * 201},root,x", "at most 200 characters"),
         (f"a,root,{'x' * 1025}", "at most 1024 characters"),
         ("a,root,••••", "row of dots"),
@@ -169,3 +169,12 @@ def test_whatever_is_handed_over_is_understood_or_refused_in_words(text: str) ->
 def test_an_apostrophe_of_another_programs_table_stays(text: str) -> None:
     [entry] = entries(f"Title,Username,Password\na,b,{text}\n")
     assert entry.password == Secret(text)
+
+
+@pytest.mark.parametrize(
+    ("lacks", "problem"), [("username", "No column of user names"), ("password", "No column of passwords")]
+)
+def test_where_no_column_is_chosen_it_is_the_choice_that_lacks_and_not_the_line(lacks: str, problem: str) -> None:
+    sheet = inventory.understand("Title,Username,Password\na,root,x\n")
+    [entry] = inventory.entries(sheet, inventory.guess(sheet)._replace(**{lacks: None}))
+    assert problem in entry.problem

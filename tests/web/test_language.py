@@ -25,6 +25,7 @@ PAGES = (
     "/profile",
     "/profile/mails",
     "/profile/language",
+    "/profile/keyboard",
     "/profile/second-factor",
     "/admin",
     "/admin/settings/mail",

@@ -125,7 +125,7 @@ def test_the_section_of_an_account_has_the_picker(alice: Person, database: Datab
     account = add_account(database, alice)
     part = alice.get(f"{PAGE}/_auth-section?credential_source=account", htmx=True).text
     assert '<div id="_auth_account"' in part
-    assert f' value="{account.id}">Mail host — {USER}</option>' in part
+    assert f' value="{account.id}" selected>Mail host — {USER}</option>' in part
     assert 'name="password"' not in part
 
 
@@ -546,3 +546,11 @@ def test_no_page_shows_a_secret(app: Flask, alice: Person, database: Database, t
         for htmx in (False, True):
             text = html.unescape(alice.get(path, htmx=htmx).text)
             assert not [form for form in forms if form in text], path
+
+
+@pytest.mark.parametrize("path", [PAGE, f"{PAGE}/_auth-section?credential_source=account"])
+def test_before_anything_is_saved_the_only_account_is_chosen(alice: Person, database: Database, path: str) -> None:
+    only = add_account(database, alice)
+    assert f'<option id="account-{only.id}" value="{only.id}" selected>' in alice.get(path).text
+    add_account(database, alice, "Another host")
+    assert not re.search(r'<option id="account-\d+"[^>]* selected>', alice.get(path).text)

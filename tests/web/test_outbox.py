@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from tests.support.people import Person
+from webapp import i18n
 from webapp.actor import command_line
 from webapp.audit import trail
 from webapp.db import Database
@@ -269,6 +270,25 @@ def test_a_pause_stands_on_every_page_of_an_administrator(alice: Person, databas
         assert "It refused." in page
         assert "Check it." in page
         assert "1 message waits" in page
+
+
+def test_the_banner_tells_the_next_attempt_and_why_it_may_be_far(alice: Person, database: Database) -> None:
+    live(database)
+    pause_it(database)
+    with database.reading() as session:
+        found = pause.current(session)
+    assert found is not None
+    page = alice.get("/admin").text
+    assert f'datetime="{found.attempt_at.isoformat()}"' in page
+    assert i18n.moment(found.attempt_at) in page
+    assert "After each refused login" not in page
+    with database.transaction() as session:
+        pause.begin(
+            session, Reason("here", "mail.example.com:587", "login-refused", "authentication", "No.", "Do.", login=True)
+        )
+    page = alice.get("/admin").text
+    assert "in 15 minutes" in page
+    assert "After each refused login it waits longer, 15 minutes, then 4 hours, then a day" in page
 
 
 def test_a_desertion_stands_there_while_something_waits(alice: Person, database: Database) -> None:

@@ -46,7 +46,7 @@ def test_a_stranger_finds_neither_resource_nor_account_nor_admin(
     assert places(bob, "mail") == ["/profile/mails"]
     assert places(bob) == [
         *("/resources", "/resources/import", "/resources/export"),
-        *("/profile", "/profile/second-factor", "/profile/mails", "/profile/language"),
+        *("/profile", "/profile/second-factor", "/profile/mails", "/profile/language", "/profile/keyboard"),
     ]
 
 

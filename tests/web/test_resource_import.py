@@ -99,7 +99,7 @@ def test_nothing_is_added_before_it_is_confirmed(alice: Person, database: Databa
 def test_each_line_has_its_verdict_and_no_password_is_in_the_page(alice: Person) -> None:
     page = alice.get(draft(alice)).text
     assert outcomes(page) == ["new", "new", "new", "wrong", "new", "wrong"]
-    assert "Give the user name." in page
+    assert "This line has a password and no user name." in page
     assert "Line 2 names the same account" in page
     assert CANARY not in page
     assert "••••••••" in page

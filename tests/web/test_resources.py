@@ -119,3 +119,9 @@ def test_the_form_does_not_choose_the_owner(app: Flask, database: Database, alic
     path = add_resource(bob, "Bob's", owner_id=str(alice.user.id), id="77", version="9")
     assert bob.get(path).status_code == 200
     assert alice.get(path).status_code == 404
+
+
+@pytest.mark.parametrize(("kind", "shown"), [("Mail+service", "Mail service"), ("Toaster", None), ("", None)])
+def test_the_address_can_name_the_type_of_a_new_resource(alice: Person, kind: str, shown: str | None) -> None:
+    page = alice.get(f"/resources/new?kind={kind}").text
+    assert re.findall(r'<option selected value="([^"]+)"', page) == ([shown] if shown else [])

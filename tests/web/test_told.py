@@ -169,3 +169,18 @@ def test_asking_too_often_is_told_at_the_form(alice: Person, relay: MailServer, 
     answer = client.post("/forgotten", data={"csrf_token": csrf_token(client), "email": "alice@example.com"})
     assert answer.status_code == 422
     assert "within the hour" in answer.text
+
+
+@pytest.mark.usefixtures("relay")
+def test_right_after_somebody_was_added_sending_again_is_no_first_choice(alice: Person) -> None:
+    alice.post("/admin/users/new", BOB)
+    assert "<button>Send again</button>" in alice.get("/admin/users/2").text
+
+
+def test_once_the_mail_was_refused_sending_again_is_the_first_choice(
+    alice: Person, database: Database, relay: MailServer
+) -> None:
+    relay.refuse["bob@example.test"] = "550 5.1.1 no such mailbox"
+    alice.post("/admin/users/new", BOB)
+    deliver(database)
+    assert '<button class="primary">Send again</button>' in alice.get("/admin/users/2").text

@@ -81,6 +81,18 @@ def test_a_reader_of_german_adds_the_same_people(alice: Person, database: Databa
     assert emails(database) == ["alice@example.com", "bob@example.test", "carol@example.test"]
 
 
+@pytest.mark.parametrize(
+    ("table", "problem"),
+    [
+        ("name,email\n,bob@example.test\n", "This line has no name."),
+        ("name,email\nBob,\n", "This line has no e-mail address."),
+        ("email\nbob@example.test\n", "No column of names is chosen"),
+    ],
+)
+def test_what_a_line_lacks_is_named_with_what_to_do(alice: Person, table: str, problem: str) -> None:
+    assert problem in alice.get(draft(alice, table)).text
+
+
 def test_without_the_tick_nobody_is_told_yet(alice: Person, database: Database) -> None:
     alice.post(f"{draft(alice)}/start", {})
     finish(database)

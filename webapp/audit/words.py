@@ -64,6 +64,7 @@ ACTIONS: Final = {
     "user:invite-again": N_("Sent a user another link"),
     "user-import:start": N_("Imported users"),
     "user:choose-language": N_("Chose language and time zone"),
+    "user:choose-keys": N_("Switched single-key shortcuts on or off"),
     "user:choose-mails": N_("Chose which mails to get"),
     "second-factor:rename": N_("Renamed a passkey"),
     "resource:export": N_("Exported passwords in clear"),

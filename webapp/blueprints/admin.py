@@ -29,6 +29,13 @@ def mail_card() -> str:
     return render_template("admin/_mail-card.html", **_context())
 
 
+@bp.get("/_certificates-card")
+@allow(Access.ADMINISTRATOR)
+def certificates_card() -> str:
+    """The card of the trusted certificates, fresh."""
+    return render_template("admin/_certificates-card.html", **_context())
+
+
 def _context() -> dict[str, object]:
     with database().reading() as session:
         saved = settings.current(session)

@@ -55,7 +55,7 @@ def _steps(session: Session) -> list[Step]:
         Step(
             _("Add the mailbox account"),
             _("Add your mail provider as a resource, and on it the account that mail is sent from."),
-            url_for("resources.new"),
+            url_for("resources.new", kind="Mail service"),
             saved or accounts.is_any(session),
         ),
         Step(_("Connect mail"), _("Name the mail server, and choose that account."), url_for(_MAIL), saved, True),

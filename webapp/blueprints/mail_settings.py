@@ -35,9 +35,18 @@ def show() -> str:
     """The settings as they are saved."""
     form = MailSettingsForm(formdata=None)
     with database().reading() as session:
-        form.show(settings.current(session))
+        _show(session, form)
     form.test_recipient.data = current_user().email
     return page(form)
+
+
+def _show(session: Session, form: MailSettingsForm) -> None:
+    """Fill in what is saved; before that, the account if there is but one to choose."""
+    saved = settings.current(session)
+    form.show(saved)
+    if saved is None:
+        choices = accounts.choices(session, current_actor(), limit=2)
+        form.account_id.data = choices[0].id if len(choices) == 1 else None
 
 
 @bp.post("")
@@ -105,7 +114,7 @@ def auth_section() -> str:
     """The fields of one way to sign in."""
     form = MailSettingsForm(formdata=None)
     with database().reading() as session:
-        form.show(settings.current(session))
+        _show(session, form)
         source = "account" if request.args.get("credential_source") == "account" else "manual"
         return render_template(f"mail_settings/_auth_{source}.html", form=form, **_auth_context(session, form))
 

@@ -71,4 +71,5 @@ def _pages(actor: Actor) -> list[Place]:
         pages.append((_("Audit"), "audit.index"))
     pages += [(_("Profile"), "profile.show"), (_("Second factor"), "second_factor.show")]
     pages += [(_("Mails"), "mail_preferences.show"), (_("Language and time zone"), "language.show")]
+    pages.append((_("Keyboard"), "keyboard.show"))
     return [Place(label, url_for(endpoint), _("Page")) for label, endpoint in pages]

@@ -35,8 +35,10 @@ def index() -> str:
 @bp.get("/new")
 @allow(Access.ADDS_RESOURCES)
 def new() -> str:
-    """Ask for a new resource."""
-    return render_template("resources/edit.html", form=ResourceForm(formdata=None), resource=None)
+    """Ask for a new resource, of the type in the address if there is one."""
+    asked = request.args.get("kind")
+    form = ResourceForm(formdata=None, data={"kind": asked} if asked in resources.KINDS else None)
+    return render_template("resources/edit.html", form=form, resource=None)
 
 
 @bp.post("/new")

@@ -65,6 +65,9 @@ def entries(sheet: Sheet, columns: Columns) -> Iterator[Entry]:
 
 def _entry(line: Line, columns: Columns) -> Entry:
     number, email, name, role_text = _texts(line, columns)
+    lacking = _lacking(email, name, columns)
+    if lacking:
+        return Entry(number, email, name, role_text, problem=lacking)
     role = _role(role_text)
     if role is None:
         names = ", ".join(each.written for each in Role)
@@ -79,6 +82,19 @@ def _entry(line: Line, columns: Columns) -> Entry:
         return Entry(number, check_email(email), check_name(name), role_text, role)
     except Invalid as error:
         return Entry(number, email, name, role_text, role, str(error))
+
+
+def _lacking(email: str, name: str, columns: Columns) -> str:
+    """What is not there, and what to do: whoever reads it looks at a table, and at no field to fill in."""
+    if not email.strip():
+        if columns.email is None:
+            return _("No column of e-mail addresses is chosen, and people sign in with theirs. Choose the column.")
+        return _("This line has no e-mail address. Write one into the table, and import it again.")
+    if not name.strip():
+        if columns.name is None:
+            return _("No column of names is chosen, and everybody needs one. Choose the column.")
+        return _("This line has no name. Write one into the table, and import it again.")
+    return ""
 
 
 def _texts(line: Line, columns: Columns) -> tuple[int, str, str, str]:

@@ -31,7 +31,7 @@ class User(Base):
     ``session_epoch`` is counted up by whatever must end the user's sessions: one begun in an earlier epoch is over.
     search_key: what a search looks at, name and address. added_by: the name of who added them.
     language, time_zone: what they chose to read in, blank to follow the browser. seen_language, seen_zone: what their
-    browser said last; see identity.languages.
+    browser said last; see identity.languages. single_keys: whether a key alone does something on the pages.
     """
 
     __tablename__ = "users"
@@ -51,6 +51,7 @@ class User(Base):
     time_zone: Mapped[str] = mapped_column(sa.String(60), default="", server_default="")
     seen_language: Mapped[str] = mapped_column(sa.String(10), default="", server_default="")
     seen_zone: Mapped[str] = mapped_column(sa.String(60), default="", server_default="")
+    single_keys: Mapped[bool] = mapped_column(default=True, server_default=sa.true())
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
     def actor(self, source: str) -> Actor:

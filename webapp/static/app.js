@@ -5,6 +5,7 @@
   const dialog = () => $("#dialog");
   let opener = null;
   let dirty = false;
+  let acted = false;
 
   const focusOnProblem = (root) => $("[data-focus]", root)?.focus();
 
@@ -26,13 +27,17 @@
     const box = dialog();
     if (!box) return;
     if (event.detail?.ctx?.target === box && box.childElementCount && !box.open) {
-      dirty = false;
+      dirty = acted = false;
       box.showModal();
       $("input:not([type=hidden]), select", $(".dialog-body", box))?.focus();
     }
     focusOnProblem(box.open ? box : document);
   });
   document.addEventListener("input", (event) => { if (event.target.form && dialog()?.contains(event.target)) dirty = true; });
+  document.addEventListener("htmx:before:request", (event) => {
+    const { sourceElement, request } = event.detail?.ctx ?? {};
+    if (request?.method === "POST" && dialog()?.contains(sourceElement)) acted = true;
+  });
   const mayClose = () => !dirty || window.confirm(document.body.dataset.unsaved);
   document.addEventListener("submit", (event) => {
     if (event.target.method === "dialog" && !mayClose()) event.preventDefault();
@@ -52,13 +57,15 @@
       dialog().replaceChildren();
       opener?.focus();
       opener = null;
+      if (acted) document.body.dispatchEvent(new Event("dialog-acted")); /* A test or a trust leaves the page behind old. */
+      acted = false;
     });
     focusOnProblem(document);
     const refused = $("form [data-focus]")?.closest("form:not(.door form)");
     if (refused) unsent.add(refused);
   });
   document.addEventListener("keypost:done", (event) => {
-    dirty = false;
+    dirty = acted = false;
     if (dialog()?.open) dialog().close();
     say(event.detail?.say);
   });
@@ -126,6 +133,7 @@
     if (!search) return;
     search.removeAttribute("aria-activedescendant");
     const number = offered(list).length;
+    if (number && !(list instanceof HTMLSelectElement)) point(search, offered(list)[0]); /* Enter takes it. */
     const said = $(search.dataset.said).dataset;
     $(search.dataset.said).textContent = number === 0 ? said.none : number === 1 ? said.one : said.many.replace("{number}", number);
   });
@@ -155,8 +163,8 @@
       event.preventDefault();
       if ($("#palette").open) $("#palette").close();
       else open($("#palette"));
-    } else if (event.ctrlKey || event.metaKey || typing || $("dialog[open]")) {
-      return;
+    } else if (event.ctrlKey || event.metaKey || typing || $("dialog[open]") || !("singleKeys" in document.body.dataset)) {
+      return; /* WCAG 2.1.4: who speaks to the machine can switch single keys off. */
     } else if (event.key === "?" && $("#keys")) {
       open($("#keys"));
     } else if (event.key === "/" && $("main [type=search]")) {
@@ -328,11 +336,25 @@
   });
   document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-use]");
-    const field = button && $("input[type=password]", button.closest("form"));
+    const field = button && $("input[name=password]", button.closest("form"));
     if (!field) return;
     field.value = $(button.dataset.use).textContent;
     field.focus();
     say(document.body.dataset.generated);
+  });
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-peek]");
+    if (!button) return;
+    const field = $("input", button.parentElement);
+    field.type = field.type === "password" ? "text" : "password";
+    [button.textContent, button.dataset.other] = [button.dataset.other, button.textContent];
+  });
+  document.addEventListener("submit", (event) => {
+    /* Sent as a password, so that no browser offers it among what was typed in other fields. */
+    event.target.querySelectorAll("[type=text] + [data-peek]").forEach((button) => button.click());
+    if (event.defaultPrevented || !event.target.matches("[data-forget]")) return;
+    /* The page stays when a file is the answer; the form is read right after this event. */
+    setTimeout(() => event.target.querySelectorAll("[name^=proof_]").forEach((field) => { field.value = ""; }));
   });
   document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-hide]");

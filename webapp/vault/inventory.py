@@ -154,17 +154,38 @@ def _entry(line: Line, columns: Columns, *, ours: bool) -> Entry:
     details = ResourceDetails(cells["resource"], cells["address"], kind, cells["resource_notes"])
     entry = Entry(line.number, details, cells["username"], Secret(cells["password"]), cells["notes"])
     try:
-        return _checked(entry)
+        return _checked(entry, columns)
     except Invalid as error:
         return _wrong(entry, str(error))
 
 
-def _checked(entry: Entry) -> Entry:
+def _checked(entry: Entry, columns: Columns) -> Entry:
+    lacking = _lacking(entry, columns)
+    if lacking:
+        raise Invalid(lacking)
     details, username, notes = entry.details.checked(), entry.username, fields.notes(entry.notes)
     if entry.username.strip() or entry.password:
-        username = fields.line(username, "username", called="user name")
+        username = fields.line(username, "username", called=_("user name"))
         fields.password(entry.password)
     return Entry(entry.line, details, username.strip(), entry.password, notes)
+
+
+def _lacking(entry: Entry, columns: Columns) -> str:
+    """What is not there, and what to do: whoever reads it looks at a table, and at no field to fill in."""
+    if not entry.details.name.strip():
+        return _("This line has no name of a resource. Write one into the table, and import it again.")
+    if entry.password and not entry.username.strip():
+        if columns.username is None:
+            return _("No column of user names is chosen, and an account needs one. Choose the column.")
+        return _("This line has a password and no user name. Write one into the table, and import it again.")
+    if entry.username.strip() and not entry.password:
+        if columns.password is None:
+            return _("No column of passwords is chosen, and an account needs one. Choose the column.")
+        return _(
+            "This line has a user name and no password. Write it into the table and import it again; without the user "
+            "name the resource is added alone."
+        )
+    return ""
 
 
 def _wrong(entry: Entry, problem: str) -> Entry:
