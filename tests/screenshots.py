@@ -27,6 +27,7 @@ from tests.support.mail_server import NEVER, STARTTLS, MailServer
 from tests.support.mail_settings import join
 from tests.support.main_job import FIRST, MAILBOX, add_mailbox_account, expect_accepted, fill_mail_settings
 from tests.support.outbox import deliver, enqueue, open_relay, save
+from tests.trust.authorities import issue
 from webapp import create_app
 from webapp.actor import Actor, Role, command_line
 from webapp.cli.serve import answer
@@ -37,6 +38,7 @@ from webapp.identity.sessions import SignIn
 from webapp.identity.users import find_user
 from webapp.installation import open_installation
 from webapp.keyring import Secret
+from webapp.outbox import workers
 from webapp.outbox.messages import Kind
 from webapp.server import make_server
 from webapp.trust.store import import_certificates
@@ -48,6 +50,7 @@ from webapp.vault.rights import Right
 
 WIDTHS = (1440, 360)
 SCHEMES = ("light", "dark")
+WORKER = "screenshots"
 
 
 @contextmanager
@@ -65,12 +68,16 @@ def running() -> Iterator[tuple[str, Database]]:
 
 
 class Camera:
-    """Takes each picture in both schemes and both widths."""
+    """Takes each picture in both schemes and both widths; meanwhile a worker says that it lives."""
 
-    def __init__(self, page: Page, base: str, folder: Path) -> None:
-        self._page, self._base, self._folder = page, base, folder
+    def __init__(self, page: Page, base: str, folder: Path, database: Database) -> None:
+        self._page, self._base, self._folder, self._database = page, base, folder, database
 
-    def take(self, name: str, path: str, act: Callable[[Page], None] | None = None) -> None:
+    def take(self, name: str, path: str, act: Callable[[Page], None] | None = None, *, delivers: bool = True) -> None:
+        with self._database.transaction() as session:
+            workers.end(session, WORKER)
+            if delivers:
+                workers.begin(session, WORKER)
         for scheme in SCHEMES:
             for width in WIDTHS:
                 self._page.set_viewport_size({"width": width, "height": 900})
@@ -106,6 +113,9 @@ def fill(database: Database, relay: MailServer) -> None:
         account = add_account(session, actor, provider.id, "keypost@example.test", Secret("a password of a mailbox"))
         add_resource(session, actor, ResourceDetails("Core switch", "192.0.2.1", "Network device"))
         shares.share_account(session, actor, account.id, carol.id or 0, Right.VIEW)
+        for name, days in (("Example Company Root", 3000), ("Example Company Mail 2024", 12)):
+            found = issue(name, authority=True, days=(-700, days)).pem
+            import_certificates(session, actor, found, source="authority.pem")
     import_resources(database, actor)
     deliver(database)
     enqueue(database, "dora@example.test", kind=Kind.ROLE_CHANGED)
@@ -191,7 +201,7 @@ FILLED = {
 
 
 def open_mail_settings(page: Page) -> None:
-    page.get_by_role("link", name="Mail Server Settings").last.click()
+    page.locator("main a[hx-target='#dialog']").last.click()
     expect(page.get_by_role("dialog")).to_be_visible()
 
 
@@ -222,6 +232,12 @@ def open_keys(page: Page) -> None:
     expect(page.get_by_role("dialog", name="Keyboard")).to_be_visible()
 
 
+def speak_german(page: Page, base: str, language: str = "de") -> None:
+    page.goto(f"{base}/profile/language")
+    page.locator("select[name=language]").select_option(language)
+    page.locator("main form button").first.click()
+
+
 def pause(database: Database) -> None:
     """Let delivery meet a server that is not there, so that the queue pauses."""
     save(database, open_relay(9))
@@ -231,7 +247,7 @@ def pause(database: Database) -> None:
 def take_all(browser: Browser, folder: Path) -> None:
     with MailServer(NEVER) as relay, running() as (base, database):
         page = browser.new_context().new_page()
-        camera = Camera(page, base, folder)
+        camera = Camera(page, base, folder, database)
         camera.take("sign-in", "/sign-in")
         camera.take("forgotten", "/forgotten")
         claim(page, base, database)
@@ -245,7 +261,14 @@ def take_all(browser: Browser, folder: Path) -> None:
         camera.take("dialog-failed", "/admin", fail_a_test)
         camera.take("palette", "/admin", open_palette)
         camera.take("keys", "/admin", open_keys)
+        camera.take("nobody-delivers", "/admin", delivers=False)
+        speak_german(page, base)
+        for name, path in FILLED.items():
+            camera.take(f"{name}-de", path)
+        camera.take("dialog-de", "/admin", open_mail_settings)
         pause(database)
+        camera.take("outbox-paused-de", "/admin/outbox")
+        speak_german(page, base, "en")
         camera.take("outbox-paused", "/admin/outbox")
         camera.take("admin-paused", "/admin")
     page.context.close()
