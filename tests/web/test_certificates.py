@@ -246,6 +246,13 @@ def test_the_end_is_announced_ever_more_strongly(
         assert found == ([shown] if shown is not None else []), path
 
 
+def test_the_announcement_is_one_readable_sentence(alice: Person, database: Database, root: Issued) -> None:
+    trust(database, root.pem)
+    days_before_the_end(database, root, 12)
+    page = html.unescape(re.sub(r"<[^>]+>", "", _reloaded(alice, "/admin")))
+    assert re.search(r"The trusted certificate \S.* ends in 12 days, on ", " ".join(page.split()))
+
+
 def test_the_servers_own_certificate_is_watched_as_it_was_last_seen(
     alice: Person, database: Database, server: MailServer
 ) -> None:
