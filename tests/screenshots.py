@@ -2,7 +2,8 @@
 
     .venv/bin/python -m tests.screenshots FOLDER
 
-Of them mail-server-settings.png stands in docs/, at the top of the README.
+Of them mail-server-settings.png stands in docs/, at the top of the README, and what docs/pictures/ holds comes from
+FOLDER/pictures.
 
 A real installation, a real mail server and a real Chromium; nothing is drawn by hand.
 """
@@ -74,10 +75,7 @@ class Camera:
         self._page, self._base, self._folder, self._database = page, base, folder, database
 
     def take(self, name: str, path: str, act: Callable[[Page], None] | None = None, *, delivers: bool = True) -> None:
-        with self._database.transaction() as session:
-            workers.end(session, WORKER)
-            if delivers:
-                workers.begin(session, WORKER)
+        self._worker_lives(delivers)
         for scheme in SCHEMES:
             for width in WIDTHS:
                 self._page.set_viewport_size({"width": width, "height": 900})
@@ -87,6 +85,23 @@ class Camera:
                     act(self._page)
                 file = self._folder / f"{name}-{scheme}-{width}.png"
                 self._page.screenshot(path=file, full_page=act is None)
+
+    def take_for_docs(self, name: str, path: str, act: Callable[[Page], None] | None = None) -> None:
+        """One picture, as wide as a text is."""
+        self._worker_lives(True)
+        self._page.set_viewport_size({"width": 1000, "height": 1000})
+        self._page.emulate_media(color_scheme="light")
+        self._page.goto(self._base + path)
+        if act is not None:
+            act(self._page)
+        (self._folder / "pictures").mkdir(exist_ok=True)
+        self._page.screenshot(path=self._folder / "pictures" / f"{name}.png")
+
+    def _worker_lives(self, lives: bool) -> None:
+        with self._database.transaction() as session:
+            workers.end(session, WORKER)
+            if lives:
+                workers.begin(session, WORKER)
 
 
 def fill(database: Database, relay: MailServer) -> None:
@@ -218,7 +233,6 @@ def fail_a_test(page: Page) -> None:
     page.get_by_label("Port").fill("9")
     page.get_by_role("button", name="Test").click()
     expect(page.locator("#_test_result")).to_have_attribute("data-outcome", "failed", timeout=30_000)
-    page.locator("#_test_result").scroll_into_view_if_needed()
 
 
 def open_palette(page: Page) -> None:
@@ -261,6 +275,10 @@ def take_all(browser: Browser, folder: Path) -> None:
         camera.take("dialog-failed", "/admin", fail_a_test)
         camera.take("palette", "/admin", open_palette)
         camera.take("keys", "/admin", open_keys)
+        camera.take_for_docs("failed-test", "/admin", fail_a_test)
+        camera.take_for_docs("outbox", "/admin/outbox")
+        camera.take_for_docs("resource", "/resources/1")
+        camera.take_for_docs("users", "/admin/users")
         camera.take("nobody-delivers", "/admin", delivers=False)
         speak_german(page, base)
         for name, path in FILLED.items():
