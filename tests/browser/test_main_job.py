@@ -57,6 +57,7 @@ def test_an_administrator_sets_up_mail_in_the_dialog_and_rotates_the_password(
     dialog.get_by_role("button", name="Save").last.click()
     expect(dialog).to_be_hidden()
     expect(page.locator("#_mail-card")).to_contain_text("verified")
+    expect(page.get_by_role("link", name="Mail Server Settings")).to_be_focused()
 
     rotate(page, live_server, mailbox)
     page.goto(f"{live_server}/admin")
