@@ -72,6 +72,24 @@ def test_nothing_runs_out_of_the_page_however_far_it_is_zoomed(
     assert not found, "\n".join(found)
 
 
+@pytest.mark.parametrize("path", ["/resources/1", "/accounts/1"])
+def test_a_long_password_that_is_revealed_stays_in_the_page(
+    page: Page, live_server: str, database: Database, path: str
+) -> None:
+    page.set_viewport_size({"width": 320, "height": 800})
+    claim(page, live_server, database)
+    with database.transaction() as session:
+        alice = find_user(session, "alice@example.test")
+        assert alice is not None
+        actor = alice.actor("test")
+        resource = add_resource(session, actor, ResourceDetails("Mail provider"))
+        add_account(session, actor, resource.id, "keypost@example.test", Secret("W" * 200))
+    page.goto(live_server + path)
+    page.get_by_role("button", name="Reveal").first.click()
+    expect(page.locator(".secret")).to_be_visible()
+    assert page.evaluate(OVERFLOW) == ""
+
+
 @pytest.mark.parametrize(("wanted", "moving"), [("no-preference", True), ("reduce", False)])
 def test_nothing_moves_for_who_wants_no_motion(
     page: Page, live_server: str, database: Database, wanted: Any, moving: bool

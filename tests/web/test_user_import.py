@@ -81,6 +81,10 @@ def test_a_reader_of_german_adds_the_same_people(alice: Person, database: Databa
     assert emails(database) == ["alice@example.com", "bob@example.test", "carol@example.test"]
 
 
+def test_the_example_shows_a_line_below_its_headings(alice: Person) -> None:
+    assert 'placeholder="Name;E-mail;Role\nAnn Example;' in alice.get("/admin/users/import").text
+
+
 @pytest.mark.parametrize(
     ("table", "problem"),
     [
