@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tomllib
 from io import BytesIO
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,8 @@ from babel.messages.pofile import read_po, write_po
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 TRANSLATIONS: Final = ROOT / "webapp" / "translations"
+PRESETS: Final = ROOT / "webapp" / "mail" / "presets.toml"
+"""Data, of which two parts are sentences."""
 KEYWORDS: Final = {
     "_": None, "gettext": None, "ngettext": (1, 2), "lazy": None, "N_": None,
 }  # fmt: skip
@@ -60,6 +63,9 @@ def extracted() -> Catalog:
     ):
         if sentence not in ("", ("", "")):
             catalogue.add(sentence)
+    for preset in tomllib.loads(PRESETS.read_text("utf-8"))["preset"]:
+        catalogue.add(preset["username"])
+        catalogue.add(preset["note"])
     return catalogue
 
 

@@ -72,8 +72,6 @@ def test_only_our_own_words_are_formats() -> None:
         "webapp/__init__.py",  # the Content-Security-Policy
         "webapp/db.py",  # the place of a seal, as the model says it
         "webapp/identity/throttle.py",  # the sentence of a limit
-        "webapp/mail/diagnosis.py",  # the sentences of a code
-        "webapp/mail/retrospect.py",
     }
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import jinja2
+from hypothesis import given
+from hypothesis import strategies as st
 
 from webapp import i18n
 from webapp.i18n import Reader, reading_as
@@ -39,7 +41,7 @@ def test_a_moment_stands_in_the_readers_zone_with_its_name() -> None:
     with reading_as(Reader("en", "Europe/Berlin")):
         assert i18n.moment(WHEN) == "25 Sep 2026, 00:37 CEST"
         assert i18n.day(WHEN) == "25 Sep 2026"
-        assert i18n.exactly(WHEN) == "2026-09-25 00:37:05 CEST"
+        assert i18n.exactly(WHEN) == "25 Sep 2026, 00:37:05 CEST"
 
 
 def test_a_moment_is_written_as_the_language_writes_it() -> None:
@@ -66,3 +68,33 @@ def test_why_mail_is_paused_is_said_in_the_readers_language() -> None:
     assert meaning_of_pause(paused) == ("Stored.", "Do.")
     with reading_as(Reader("de")):
         assert meaning_of_pause(paused).cause.startswith("mail.example.com ist erreichbar")
+
+
+def test_a_kept_sentence_is_told_in_the_language_of_whoever_reads_it() -> None:
+    kept = i18n.keep(i18n.gettext("Page %(page)s of %(pages)s", page=1, pages=2))
+    with reading_as(Reader("de")):
+        assert i18n.told(kept) == "Seite 1 von 2"
+    assert i18n.told(kept) == "Page 1 of 2"
+
+
+def test_what_is_filled_into_a_kept_sentence_is_told_in_that_language_too() -> None:
+    kept = i18n.keep(i18n.gettext("Give the %(called)s.", called=i18n.lazy("user name")))
+    with reading_as(Reader("de", "Europe/Berlin")):
+        assert i18n.told(kept) == "Geben Sie den Benutzernamen an."
+
+
+def test_a_kept_day_stays_that_day_in_every_zone() -> None:
+    kept = i18n.keep(i18n.day(WHEN.date()))
+    with reading_as(Reader("de", "America/New_York")):
+        assert i18n.told(kept) == "24. Sept. 2026"
+
+
+def test_a_kept_moment_is_told_in_the_readers_zone() -> None:
+    kept = i18n.keep(i18n.moment(WHEN))
+    with reading_as(Reader("de", "Europe/Berlin")):
+        assert i18n.told(kept) == "25. Sept. 2026, 00:37 MESZ"
+
+
+@given(st.text())
+def test_what_was_stored_as_it_is_is_told_as_it_is(text: str) -> None:
+    assert i18n.told(i18n.keep(text)) == text.lstrip("\x02")

@@ -9,7 +9,7 @@ from flask import Flask, Response, g, request
 from flask.sessions import SecureCookieSessionInterface
 from flask_wtf.csrf import CSRFProtect
 
-from webapp import access, htmx, i18n, ingress, once, reading, refusals, static_files
+from webapp import access, actor, htmx, i18n, ingress, once, reading, refusals, static_files
 from webapp.audit import words
 from webapp.blueprints import (
     IdConverter,
@@ -46,17 +46,22 @@ from webapp.blueprints import (
     users,
     welcome,
 )
+from webapp.forms.audit import details_in_words
 from webapp.forms.mail import remedy_in_words
 from webapp.installation import Installation
 from webapp.mail import likeness
+from webapp.mail.diagnosis import stage_in_words
 from webapp.mail.discovery import fields_of
+from webapp.mail.explanations import name_of
 from webapp.mail.presets import presets
 from webapp.mail.retrospect import meaning_of_pause
 from webapp.mail.wording import STYLE_SOURCE
 from webapp.moments import lasting, relative
 from webapp.outbox.messages import kind_label, state_label
 from webapp.server import MAX_BODY_BYTES
+from webapp.trust.seen import origin
 from webapp.trust.store import TrustStore
+from webapp.vault.resources import kind_label as type_label
 
 POLICY = (
     "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'self' {mail_style}; img-src 'self' data:; "
@@ -137,9 +142,17 @@ def create_app(installation: Installation) -> Flask:
     app.jinja_env.globals["presets"] = presets
     app.jinja_env.filters["meaning"] = meaning_of_pause
     app.jinja_env.filters["kind_label"] = kind_label
+    app.jinja_env.filters["resource_type"] = type_label
+    app.jinja_env.filters["origin"] = origin
     app.jinja_env.filters["state_label"] = state_label
     app.jinja_env.filters["act"] = words.action
     app.jinja_env.filters["how_it_ended"] = words.ended
+    app.jinja_env.filters["code_name"] = name_of
+    app.jinja_env.filters["stage_name"] = stage_in_words
+    app.jinja_env.filters["details"] = details_in_words
+    app.jinja_env.filters["role_label"] = actor.role_in_words
+    app.jinja_env.filters["who"] = actor.name_in_words
+    app.jinja_env.filters["from_where"] = actor.source_in_words
     app.jinja_env.filters["about"] = words.subject
     reading.guard(app)
     ingress.guard(app, installation)

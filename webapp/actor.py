@@ -5,7 +5,9 @@ from __future__ import annotations
 import enum
 import getpass
 import os
+import re
 from dataclasses import dataclass
+from typing import Final
 
 from webapp.i18n import N_
 from webapp.i18n import gettext as _
@@ -33,6 +35,14 @@ class Role(enum.StrEnum):
     def from_text(cls, text: str) -> Role:
         """Read a role from its value or its label, in any case. Raises ValueError for anything else."""
         return cls(text.strip().lower().replace(" ", "-").replace("_", "-"))
+
+
+def role_in_words(written: str) -> str:
+    """A role as a table carries it, in the reader's language; what is none stays."""
+    try:
+        return Role.from_text(written).label
+    except ValueError:
+        return written
 
 
 _LABELS = {
@@ -65,13 +75,33 @@ class Actor:
         return self.role in (Role.ADMINISTRATOR, Role.PASSWORD_ADMINISTRATOR)
 
 
+NOBODY: Final = "nobody"
+"""The name of who is not signed in."""
+_COMMAND_LINE: Final = "command line"
+_BY_COMMAND: Final = re.compile(rf"{_COMMAND_LINE} \((?P<user>.*)\)")
+_SOURCES: Final = {_COMMAND_LINE: N_("command line"), "background": N_("background")}
+
+
+def name_in_words(name: str) -> str:
+    """An actor's name as a reader is told it: people's stay, and the command line is called that in any language."""
+    if name == NOBODY:
+        return _("nobody")
+    found = _BY_COMMAND.fullmatch(name)
+    return _("command line (%(user)s)", user=found["user"]) if found else name
+
+
+def source_in_words(source: str) -> str:
+    """Where somebody acted from, in the reader's language: an address stays."""
+    return _(_SOURCES[source]) if source in _SOURCES else source
+
+
 def command_line() -> Actor:
     """The person at this machine's command line, named after the operating system's user."""
     try:
         name = getpass.getuser()
     except (KeyError, OSError):
         name = f"uid {os.getuid()}"
-    return Actor(None, f"command line ({name})", "command line", Role.ADMINISTRATOR, everything=True)
+    return Actor(None, f"{_COMMAND_LINE} ({name})", _COMMAND_LINE, Role.ADMINISTRATOR, everything=True)
 
 
 def program() -> Actor:

@@ -20,6 +20,7 @@ from sqlalchemy.engine import Dialect, make_url
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
+from webapp import i18n
 from webapp.keyring import Keyring, Secret, key_id_of
 
 BUSY_TIMEOUT_SECONDS = 5
@@ -57,6 +58,19 @@ class UtcDateTime(TypeDecorator[datetime]):
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         return value and value.replace(tzinfo=UTC)
+
+
+class Told(TypeDecorator[str]):
+    """A sentence, stored by what it was made of and read in the language of whoever reads it."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        return value and i18n.keep(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
+        return value and i18n.told(value)
 
 
 @dataclass(frozen=True, slots=True)

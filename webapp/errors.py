@@ -1,8 +1,15 @@
 """What can go wrong, each with a sentence for the person who meets it."""
 
+from typing import cast
+
 
 class Problem(Exception):
     """Something a person must know: ``str(problem)`` says what happened, why, and what to do next."""
+
+    @property
+    def sentence(self) -> str:
+        """The same, as it was given: what can be told again in another language stays so."""
+        return cast(str, self.args[0])
 
 
 class Invalid(Problem):

@@ -23,6 +23,7 @@ catalogue is read from that file itself, once, when its language is first wanted
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
@@ -32,7 +33,7 @@ from functools import cache
 from io import BytesIO
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, cast
+from typing import Any, Final, cast
 from zoneinfo import ZoneInfo, available_timezones
 
 from babel import Locale
@@ -49,7 +50,10 @@ TRANSLATIONS: Final = Path(__file__).parent / "translations"
 SOURCE: Final = "en"
 LANGUAGES: Final[Mapping[str, str]] = MappingProxyType({"en": "English", "de": "Deutsch"})
 """The languages that are complete, each by its own name."""
+_KEPT: Final = "\x02"
+"""What a kept sentence begins with: no text of a person or a server does, they are printable."""
 _NAMED: Final = re.compile(r"%\((\w+)\)s|%%")
+_BRACED: Final = re.compile(r"\{(\w+)\}")
 # Where a day stands in its month, and how the two are written.
 _DAY: Final = MappingProxyType({"en": "d MMM y", "de": "d. MMM y"})
 _HOUR: Final = MappingProxyType({"en": "d MMM, HH:mm", "de": "d. MMM, HH:mm"})
@@ -63,6 +67,7 @@ class Reader:
     zone: str = "UTC"
 
 
+_NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
 _NOBODY: Final = Reader()
 _reader: ContextVar[Reader] = ContextVar("reader", default=_NOBODY)
 
@@ -115,12 +120,14 @@ def zones() -> frozenset[str]:
 
 def gettext(sentence: str, /, **values: object) -> str:
     """The sentence in the reader's language, with its named values filled in."""
-    return fill(_catalogue(_reader.get().language).gettext(sentence), values)
+    said = fill(_catalogue(_reader.get().language).gettext(sentence), values)
+    return Sentence(said, "gettext", sentence, values=values)
 
 
 def ngettext(one: str, many: str, number: int, /, **values: object) -> str:
     """The sentence for this number; ``%(num)s`` is the number."""
-    return fill(_catalogue(_reader.get().language).ngettext(one, many, number), {"num": number, **values})
+    said = fill(_catalogue(_reader.get().language).ngettext(one, many, number), {"num": number, **values})
+    return Sentence(said, "ngettext", one, many, number, values=values)
 
 
 def lazy(sentence: str, /, **values: object) -> str:
@@ -132,6 +139,55 @@ def lazy(sentence: str, /, **values: object) -> str:
 def later(words: Callable[..., str], *arguments: object, **named: object) -> str:
     """What a function will say each time it is shown: ``later(getattr, role, "label")`` where a module is read."""
     return cast(str, LazyProxy(words, *arguments, enable_cache=False, **named))
+
+
+class Sentence(str):
+    """Words as they were said, and how to say them again: so keep() can write them down for readers of any language."""
+
+    again: tuple[str, Sequence[object], Mapping[str, object]]
+
+    def __new__(cls, text: str, how: str, *arguments: object, values: Mapping[str, object] = _NOTHING) -> Sentence:
+        made = super().__new__(cls, text)
+        made.again = how, arguments, values
+        return made
+
+
+def keep(text: str) -> str:
+    """The text as it is stored: a sentence by what it was made of, anything else as it is."""
+    parts = _taken_apart(text)
+    return parts.lstrip(_KEPT) if isinstance(parts, str) else _KEPT + json.dumps(parts, ensure_ascii=False)
+
+
+def told(kept: str) -> str:
+    """What keep() wrote down, in the reader's language; a text that was stored as it is stays so."""
+    return cast(str, _put_together(json.loads(kept.removeprefix(_KEPT)))) if kept.startswith(_KEPT) else kept
+
+
+def _taken_apart(value: object) -> Any:
+    said = value.value if isinstance(value, LazyProxy) else value
+    if isinstance(said, Sentence):
+        how, arguments, values = said.again
+        return {
+            "how": how,
+            "arguments": [_taken_apart(each) for each in arguments],
+            "values": {name: _taken_apart(each) for name, each in values.items()},
+        }
+    if isinstance(said, datetime):
+        return said.isoformat()
+    return said if isinstance(said, int) else str(said)
+
+
+def _put_together(parts: Any) -> Any:
+    if not isinstance(parts, dict):
+        return parts
+    values = {name: _put_together(each) for name, each in parts["values"].items()}
+    return _SAID[parts["how"]](*map(_put_together, parts["arguments"]), **values)
+
+
+def explain(sentence: str, /, **values: object) -> str:
+    """The sentence with its ``{name}`` filled in, as the table of diagnoses writes them."""
+    said = _BRACED.sub(lambda found: str(values[found[1]]), _catalogue(_reader.get().language).gettext(sentence))
+    return Sentence(said, "explain", sentence, values=values)
 
 
 def joined(parts: Sequence[str]) -> str:
@@ -169,29 +225,31 @@ def number(value: float) -> str:
     return format_decimal(value, locale=_locale())
 
 
+def megabytes(size: float) -> str:
+    """``12.3 MB`` for a number of bytes, ``0,1 MB`` in German."""
+    return f"{number(round(size / 1_000_000, 1))} MB"
+
+
 def day(at: date) -> str:
     """``24 Nov 2026``: the day in the reader's zone."""
     local = local_time(at) if isinstance(at, datetime) else at
-    return format_date(local, _DAY[_reader.get().language], locale=_locale())
+    return Sentence(format_date(local, _DAY[_reader.get().language], locale=_locale()), "day", at)
 
 
 def moment(at: datetime) -> str:
     """``24 Nov 2026, 17:37 UTC``: a moment in the reader's zone, with the zone's name."""
+    return Sentence(_in_words(at, "HH:mm"), "moment", at)
+
+
+def _in_words(at: datetime, time: str) -> str:
     local = local_time(at)
-    pattern = f"{_DAY[_reader.get().language]}, HH:mm"
+    pattern = f"{_DAY[_reader.get().language]}, {time}"
     return f"{format_datetime(local, pattern, tzinfo=local.tzinfo, locale=_locale())} {zone_name(local)}"
 
 
 def exactly(at: datetime) -> str:
-    """``2026-11-24 17:37:05 UTC``: to the second, for whom minutes are not enough."""
-    local = local_time(at)
-    return f"{local:%Y-%m-%d %H:%M:%S} {zone_name(local)}"
-
-
-def minute(at: datetime) -> str:
-    """``2026-11-24 17:37 UTC``: within a sentence."""
-    local = local_time(at)
-    return f"{local:%Y-%m-%d %H:%M} {zone_name(local)}"
+    """``24 Nov 2026, 17:37:05 UTC``: to the second, for whom minutes are not enough."""
+    return _in_words(at, "HH:mm:ss")
 
 
 def clock(at: datetime) -> str:
@@ -203,6 +261,18 @@ def hour_of_day(at: datetime) -> str:
     """``24 Nov, 17:00``: a moment of the last days in the reader's zone."""
     local = local_time(at)
     return format_datetime(local, _HOUR[_reader.get().language], tzinfo=local.tzinfo, locale=_locale())
+
+
+# How a kept sentence is said again. It is read from the database, so it names none but these.
+_SAID: Final[Mapping[str, Callable[..., str]]] = MappingProxyType(
+    {
+        "gettext": gettext,
+        "ngettext": ngettext,
+        "explain": explain,
+        "moment": lambda at: moment(datetime.fromisoformat(at)),
+        "day": lambda at: day(datetime.fromisoformat(at) if "T" in at else date.fromisoformat(at)),
+    }
+)
 
 
 def local_time(at: datetime) -> datetime:
@@ -252,7 +322,7 @@ def install(environment: Environment) -> None:
     environment.newstyle_gettext = True  # type: ignore[attr-defined]  # the extension's own
     environment.globals.update(_=_say, gettext=_say, ngettext=_say_number)
     environment.filters.update(moment=moment, day=day, exactly=exactly, clock=clock, hour_of_day=hour_of_day)
-    environment.filters["number"] = number
+    environment.filters.update(number=number, megabytes=megabytes)
     environment.globals.update(zone_name=zone_name, languages=LANGUAGES, reader=reader)
 
 

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from webapp.actor import Actor, Role
 from webapp.audit import trail
-from webapp.db import Database, Session, UtcDateTime
+from webapp.db import Database, Session, Told, UtcDateTime
 from webapp.errors import Conflict, Invalid, NotFound, Refused
 from webapp.i18n import N_
 from webapp.i18n import gettext as _
@@ -137,7 +137,7 @@ class TableLine:
     import_id: Mapped[int]
     line: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     outcome: Mapped[str] = mapped_column(sa.String(10))
-    words: Mapped[str] = mapped_column(sa.Text)
+    words: Mapped[str] = mapped_column(Told)
 
     @property
     def result(self) -> Outcome:
@@ -348,7 +348,7 @@ class Importing(Generic[Import, Line]):
             with session.begin_nested():
                 outcome = self.take(session, actor, found, line)
         except (Invalid, NotFound, Refused, Conflict) as error:
-            outcome, line.words = Outcome.WRONG, str(error)
+            outcome, line.words = Outcome.WRONG, error.sentence
         except sa.exc.SQLAlchemyError:
             raise
         except Exception as error:  # One line that nobody thought of must not hold up all others for ever.

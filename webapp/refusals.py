@@ -14,7 +14,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
 
 from webapp import access, htmx
-from webapp.actor import Actor, Role
+from webapp.actor import NOBODY, Actor, Role
 from webapp.audit import refused
 from webapp.db import is_full
 from webapp.errors import Conflict, Invalid, NotFound, Problem, Refused, Unavailable
@@ -45,6 +45,20 @@ _SENTENCES = {
     405: lazy("This address does not work that way. Go back and use the page's own buttons."),
     413: lazy("That was more than Keypost takes at once: one megabyte, five hundred fields."),
     429: lazy("That was too often. Wait a minute and try again."),
+}
+_TITLES = {
+    400: lazy("Not understood"),
+    403: lazy("Not allowed"),
+    404: lazy("Not found"),
+    405: lazy("Not possible here"),
+    409: lazy("Changed meanwhile"),
+    413: lazy("Too much at once"),
+    421: lazy("Unknown address"),
+    422: lazy("Not usable like this"),
+    429: lazy("Too often"),
+    500: lazy("Something went wrong"),
+    503: lazy("Not available"),
+    507: lazy("No room left"),
 }
 _MAX_FIELDS = 500
 UPLOAD = "file"
@@ -79,11 +93,12 @@ def _is_malformed(text: str) -> bool:
 
 
 def _answer(status: int, sentence: str, reference: str = "") -> Response:
-    title = HTTPStatus(status).phrase
+    title = _TITLES.get(status, _("This did not work"))
     text = render_template("errors/error.html", title=title, status=status, sentence=sentence, reference=reference)
     response = make_response(text, status)
     if htmx.is_htmx():
-        htmx.say(response, sentence + (f" (reference {reference})" if reference else ""))
+        told = _("(reference %(reference)s)", reference=reference) if reference else ""
+        htmx.say(response, f"{sentence} {told}".strip())
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         response.headers["Retry-After"] = "5"
     return response
@@ -123,7 +138,7 @@ def _http(error: HTTPException) -> Response:
 
 def _note_refusal() -> None:
     """Leave a line in the audit trail. The act was refused already, so it does not hang on the line."""
-    actor = access.current_actor_or_none() or Actor(None, "nobody", access.source(), Role.PASSWORD_USER)
+    actor = access.current_actor_or_none() or Actor(None, NOBODY, access.source(), Role.PASSWORD_USER)
     try:
         with _database().transaction() as session:
             refused.record(session, actor, f"{request.method} {request.path}")

@@ -150,7 +150,7 @@ def test_a_later_failure_ends_the_proof(database: Database, ann: Actor, mailbox:
     assert check_login(database) == "failed"
     proof = verification(database)
     assert not proof.verified
-    assert "credentials-refused" in proof.reason
+    assert "credentials refused" in proof.reason
 
 
 def test_a_recipient_who_is_refused_says_nothing_about_the_settings(

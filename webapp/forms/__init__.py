@@ -7,8 +7,11 @@ from typing import Any, ClassVar, Final
 
 from flask import request
 from flask_wtf import FlaskForm
+from wtforms.form import BaseForm
 
 from webapp.errors import Invalid
+from webapp.i18n import N_
+from webapp.i18n import gettext as _
 
 _MOST_NAMED: Final = 5
 _LONGEST_NAMED: Final = 40  # characters
@@ -18,11 +21,35 @@ _ANYWHERE: Final = frozenset({"csrf_token", "proof_password", "proof_code", "pro
 _log = logging.getLogger(__name__)
 
 
+# What WTForms says by itself, as Keypost says it.
+_SENTENCES: Final = {
+    "Not a valid choice.": N_("Choose one of what is offered."),
+    "Invalid Choice: could not coerce.": N_("Choose one of what is offered."),
+    "Not a valid integer value.": N_("Enter a whole number."),
+    "Not a valid date value.": N_("Enter a date."),
+    "This field is required.": N_("Fill this in."),
+}
+
+
+class _Translations:
+    """What WTForms asks for the words of its own sentences."""
+
+    def gettext(self, sentence: str) -> str:
+        return _(_SENTENCES.get(sentence, sentence))
+
+    def ngettext(self, one: str, many: str, number: int) -> str:
+        return one if number == 1 else many
+
+
 class Form(FlaskForm):
     """A form whose fields can also carry what the domain found wrong.
 
     beside: what its page sends along that is no field of it.
     """
+
+    class Meta(FlaskForm.Meta):
+        def get_translations(self, form: BaseForm) -> _Translations:
+            return _Translations()
 
     problem: str = ""
     beside: ClassVar[frozenset[str]] = frozenset()

@@ -8,8 +8,8 @@ from wtforms.validators import InputRequired, Length
 from wtforms.widgets import HiddenInput
 
 from webapp.forms import Form, stripped
-from webapp.i18n import lazy
-from webapp.vault.resources import KINDS
+from webapp.i18n import later, lazy
+from webapp.vault.resources import KINDS, kind_label
 
 _NOTES = TextAreaField(lazy("Notes"), [Length(max=4000, message=lazy("Notes can have at most 4000 characters."))])
 
@@ -20,7 +20,7 @@ class ResourceForm(Form):
         [InputRequired(lazy("Give the resource a name.")), Length(max=200, message=lazy("At most 200 characters."))],
         filters=[stripped],
     )
-    kind = SelectField(lazy("Type"), choices=[SelectChoice(kind, kind) for kind in KINDS])
+    kind = SelectField(lazy("Type"), choices=[SelectChoice(kind, later(kind_label, kind)) for kind in KINDS])
     address = StringField(
         lazy("Address"), [Length(max=300, message=lazy("At most 300 characters."))], filters=[stripped]
     )

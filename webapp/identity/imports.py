@@ -144,7 +144,7 @@ def results_as_text(session: Session, import_id: int) -> str:
     """The same, as a table for spreadsheets. Raises NotFound."""
     lines = PEOPLE.all_results(session, import_id)
     rows = ((each.line, each.email, each.name, each.role, each.result.label, each.words) for each in lines)
-    return spreadsheet.write(("Line", "E-mail address", "Name", "Role", "Result", "Why"), rows)
+    return spreadsheet.write((_("Line"), _("E-mail address"), _("Name"), _("Role"), _("Result"), _("Why")), rows)
 
 
 def _judged(session: Session, entries: Sequence[Entry]) -> Iterator[Verdict[Entry]]:

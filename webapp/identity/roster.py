@@ -81,7 +81,7 @@ def _entry(line: Line, columns: Columns) -> Entry:
     try:
         return Entry(number, check_email(email), check_name(name), role_text, role)
     except Invalid as error:
-        return Entry(number, email, name, role_text, role, str(error))
+        return Entry(number, email, name, role_text, role, error.sentence)
 
 
 def _lacking(email: str, name: str, columns: Columns) -> str:

@@ -14,7 +14,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from webapp.actor import Actor, Role
+from webapp.actor import NOBODY, Actor, Role
 from webapp.audit import refused, trail
 from webapp.db import CLOCK_TOLERANCE, Base, Database, Session, UtcDateTime
 from webapp.errors import Invalid, NotFound, Refused
@@ -180,7 +180,7 @@ def sign_in_by_passkey(
 
 def refuse_passkey(session: Session, source: str) -> None:
     """Leave a line about a passkey that opened nothing, unless there were many of late."""
-    refused.record(session, Actor(None, "nobody", source, Role.PASSWORD_USER), "signing in by a passkey")
+    refused.record(session, Actor(None, NOBODY, source, Role.PASSWORD_USER), "signing in by a passkey")
 
 
 def resume(database: Database, token: str) -> Resumed | None:

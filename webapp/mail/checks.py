@@ -20,7 +20,8 @@ from webapp.audit import trail
 from webapp.db import Base, Database, Session, UtcDateTime
 from webapp.errors import NotFound, Problem, Refused
 from webapp.i18n import gettext as _
-from webapp.i18n import lazy, minute
+from webapp.i18n import lazy, moment
+from webapp.mail.explanations import name_of
 from webapp.mail.probe import Result, outcome_of
 from webapp.mail.settings import MailSettings, Target, current, saved_target
 from webapp.mail.transport import Trust
@@ -32,9 +33,9 @@ Kind = Literal["test", "login", "delivery", "search", "access-url"]
 RUNNING: Final = "running"
 ABANDONED: Final = "abandoned"
 _ASKED_FOR: Final = ("test", "search", "access-url")
-_LIMITS: Final = ((timedelta(minutes=1), 10, lazy(lazy(lazy("a minute")))), (timedelta(hours=1), 60, lazy("an hour")))
+_LIMITS: Final = ((timedelta(minutes=1), 10, lazy("a minute")), (timedelta(hours=1), 60, lazy("an hour")))
 _LIMITS_OF_ALL: Final = (
-    (timedelta(minutes=1), 30, lazy(lazy(lazy("a minute")))),
+    (timedelta(minutes=1), 30, lazy("a minute")),
     (timedelta(hours=1), 180, lazy("an hour")),
 )
 _ABANDONED_AFTER: Final = timedelta(minutes=1)
@@ -154,7 +155,7 @@ def verification(session: Session, settings: MailSettings | None = None) -> Veri
     if last is None:
         return Verification(False, reason=_why_unproved(session, about, sent))
     if not last.accepted:
-        when = {"moment": _moment(last.at), "code": last.code}
+        when = {"moment": moment(last.at), "code": name_of(last.code)}
         failed = (
             _("signing in failed on %(moment)s (%(code)s).", **when)
             if last.kind == "login"
@@ -170,7 +171,7 @@ def verification(session: Session, settings: MailSettings | None = None) -> Veri
     if sent is None:
         reason = _(
             "the sign-in was accepted on %(moment)s, but no message has been sent with these settings.",
-            moment=_moment(last.at),
+            moment=moment(last.at),
         )
         return Verification(False, last.at, last.by_name, reason, last.kind)
     arrived = _newest(session, MailCheck.fingerprint == about.exact, MailCheck.confirmed_at.is_not(None))
@@ -480,11 +481,11 @@ def _why_unproved(session: Session, about: Fingerprint, sent: MailCheck | None) 
     if sent is None:
         return _("these settings have not been tested.")
     if about.account_id is None:
-        return _("the password was changed after the test of %(moment)s.", moment=_moment(sent.at))
+        return _("the password was changed after the test of %(moment)s.", moment=moment(sent.at))
     changed = session.get(AccountPassword, (about.account_id, about.password_version))
     if changed is None:
         raise NotFound(_("The bound account has no password."))
-    return _("the account's password was changed on %(moment)s.", moment=_moment(changed.set_at))
+    return _("the account's password was changed on %(moment)s.", moment=moment(changed.set_at))
 
 
 def _new(session: Session, kind: Kind, about: Fingerprint, actor: Actor, recipient: str) -> MailCheck:
@@ -507,7 +508,3 @@ def _new(session: Session, kind: Kind, about: Fingerprint, actor: Actor, recipie
 
 def _newest(session: Session, *conditions: sa.ColumnElement[bool]) -> MailCheck | None:
     return session.scalar(sa.select(MailCheck).where(*conditions).order_by(MailCheck.id.desc()).limit(1))
-
-
-def _moment(at: datetime) -> str:
-    return minute(at)

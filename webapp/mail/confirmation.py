@@ -17,7 +17,7 @@ from webapp.audit import trail
 from webapp.db import Database, Session
 from webapp.errors import Conflict, Invalid, NotFound, Refused
 from webapp.i18n import gettext as _
-from webapp.i18n import minute
+from webapp.i18n import moment
 from webapp.keyring import Secret
 from webapp.mail.checks import MailCheck
 
@@ -108,7 +108,7 @@ def _mark(session: Session, actor: Actor, check: MailCheck) -> None:
                 "This code was used already: %(confirmed_by_name)s confirmed on %(when)s "
                 "that the mail arrived. Nothing needs to be done.",
                 confirmed_by_name=check.confirmed_by_name,
-                when=minute(check.confirmed_at),
+                when=moment(check.confirmed_at),
             )
         )
     check.outcome, check.code, check.stage = "accepted", "", ""

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from webapp.i18n import Sentence, explain, lazy, moment
 from webapp.i18n import gettext as _
-from webapp.i18n import lazy, minute
 from webapp.mail.address import needs_smtputf8
 from webapp.mail.explanations import CODES, VARIANTS, Explanation, Permanence
 from webapp.mail.look import PlainLook
@@ -32,7 +32,7 @@ _STAGE_WORDS: Final = {
     "greeting": lazy("Greeting"),
     "hello": lazy("Introduction"),
     "tls": lazy("Encryption"),
-    "authentication": "Sign in",
+    "authentication": lazy("Sign in"),
     "sender": lazy("Sender"),
     "recipient": lazy("Recipient"),
     "message": lazy("Message"),
@@ -105,6 +105,11 @@ class Diagnosis:
         }
 
 
+def stage_in_words(stage: str) -> str:
+    """A stage of a conversation in the reader's language; one without words of its own stays."""
+    return str(_STAGE_WORDS.get(stage, stage))
+
+
 def permanence_of(code: str) -> Permanence:
     """Whose fault a code is, when nothing more is known."""
     return CODES[code].permanence
@@ -117,8 +122,8 @@ def diagnose(stage: StageName, fault: Fault, context: Context) -> Diagnosis:
     words = _words(stage, fault, context)
     return Diagnosis(
         code=code,
-        cause=_(cause).format_map(words),
-        remedy=_(remedy).format_map(words),
+        cause=explain(cause, **words),
+        remedy=explain(remedy, **words),
         reply=context.masker.reply(fault.reply) if fault.reply else None,
         stage=stage,
         correction=_correction(code, context),
@@ -395,7 +400,8 @@ def _words(stage: StageName, fault: Fault, context: Context) -> dict[str, str]:
         "seconds": f"{context.seconds:.0f}",
         "stage": _STAGE_WORDS[stage],
     }
-    return ours | {name: context.masker.prose(value) for name, value in _foreign_words(fault, context).items()}
+    foreign = _foreign_words(fault, context).items()
+    return ours | {name: said if isinstance(said, Sentence) else context.masker.prose(said) for name, said in foreign}
 
 
 def _foreign_words(fault: Fault, context: Context) -> dict[str, str]:
@@ -411,8 +417,8 @@ def _foreign_words(fault: Fault, context: Context) -> dict[str, str]:
         "names": (", ".join(seen.names[:10]) if seen else "") or _("other names"),
         "subject": seen.subject if seen else _("its subject is unknown"),
         "issuer": seen.issuer if seen else _("an unknown authority"),
-        "not_before": minute(seen.not_before) if seen and seen.not_before else _("a later date"),
-        "not_after": minute(seen.not_after) if seen and seen.not_after else _("on an unknown date"),
+        "not_before": moment(seen.not_before) if seen and seen.not_before else _("a later date"),
+        "not_after": moment(seen.not_after) if seen and seen.not_after else _("on an unknown date"),
         "sha256": seen.sha256 if seen else _("(not read)"),
         "detail": _short(_detail(fault, context)),
     }
@@ -433,8 +439,8 @@ def _detail(fault: Fault, context: Context) -> str:
         return fault.error.verify_message
     if fault.reply is not None:
         enhanced = f" {fault.reply.enhanced}" if fault.reply.enhanced else ""
-        return _("reply %(code)s", code=fault.reply.code) + enhanced
-    return _reason(fault).replace("_", " ").lower() or {"timeout": _("no answer in time"), "closed": "closed"}.get(
+        return _("reply %(code)s", code=context.masker.prose(f"{fault.reply.code}{enhanced}"))
+    return _reason(fault).replace("_", " ").lower() or {"timeout": _("no answer in time"), "closed": _("closed")}.get(
         fault.sign, getattr(fault.error, "strerror", None) or _("no further words")
     )
 
@@ -444,6 +450,8 @@ def _service(service: Service) -> str:
 
 
 def _short(text: str) -> str:
+    if isinstance(text, Sentence):
+        return text
     shown = "".join(character if character.isprintable() else "\ufffd" for character in text)
     return shown if len(shown) <= _SHOWN else shown[: _SHOWN - 1] + "…"
 

@@ -187,8 +187,8 @@ class Found:
                     "server": preset.server.name,
                     "port": preset.server.port,
                     "security": preset.server.security.value,
-                    "username": preset.username,
-                    "note": preset.note,
+                    "username": str(preset.username),
+                    "note": str(preset.note),
                     "source": preset.source,
                 }
                 for preset in self.presets

@@ -35,7 +35,7 @@ class Exhibit:
         if self.diagnosis is None or self.diagnosis.code in _CURED_BY_TRUST:
             return ""
         if self._is_to_blame:
-            return f"Trusting it would not help. {self.diagnosis.remedy}"
+            return _("Trusting it would not help. %(remedy)s", remedy=self.diagnosis.remedy)
         return _("The test did not fail because of this certificate, so trusting it would not help.")
 
     @property

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from webapp.i18n import lazy
 from webapp.mail.transport import Security, Server
 
 _DATA: Final = Path(__file__).with_name("presets.toml")
@@ -18,7 +19,8 @@ _DATA: Final = Path(__file__).with_name("presets.toml")
 class Preset:
     """One provider. domains: of its own addresses; mx: ends of the names its customers' MX records lead to.
 
-    username: what to enter there, in words; note: what people stumble over; source: the provider's documentation.
+    username: what to enter there, in words; note: what people stumble over, both in the reader's language. source: the
+    provider's documentation.
     """
 
     name: str
@@ -40,8 +42,8 @@ def presets() -> tuple[Preset, ...]:
                 domains=tuple(entry["domains"]),
                 mx=tuple(entry["mx"]),
                 server=Server(entry["server_name"], entry["port"], Security(entry["security"])),
-                username=entry["username"],
-                note=entry["note"],
+                username=lazy(entry["username"]),
+                note=lazy(entry["note"]),
                 source=entry["source"],
             )
             for entry in tomllib.load(file)["preset"]

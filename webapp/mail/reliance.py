@@ -9,7 +9,7 @@ from typing import Final
 
 from webapp.db import Session
 from webapp.i18n import gettext as _
-from webapp.i18n import lazy, minute
+from webapp.i18n import lazy, moment
 from webapp.mail import settings
 from webapp.mail.settings import USE, MailSettings
 from webapp.mail.transport import Security
@@ -106,7 +106,7 @@ def use_of(session: Session, certificate: Trusted) -> Use:
     chain = _seen(session, saved)
     if chain is None:
         return Use("", _("Not known: no check has seen yet what %(place)s presents.", place=place))
-    moment = minute(chain.seen_at)
+    seen_at = moment(chain.seen_at)
     if seen.vouches(certificate.sha256, store.certificate_of(session, certificate), chain.certificates):
         return Use(
             _(USE),
@@ -114,12 +114,12 @@ def use_of(session: Session, certificate: Trusted) -> Use:
                 "Used by %(use)s: it vouches for what %(place)s presented on %(moment)s.",
                 use=_(USE),
                 place=place,
-                moment=moment,
+                moment=seen_at,
             ),
         )
     return Use(
         "",
-        _("Nothing that is known: %(place)s presented other certificates on %(moment)s.", place=place, moment=moment),
+        _("Nothing that is known: %(place)s presented other certificates on %(moment)s.", place=place, moment=seen_at),
     )
 
 

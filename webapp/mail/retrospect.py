@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from webapp.i18n import SOURCE, lazy, reader
+from webapp.i18n import SOURCE, Sentence, explain, lazy, reader
 from webapp.i18n import gettext as _
+from webapp.mail.diagnosis import stage_in_words
 from webapp.mail.explanations import CODES
 from webapp.outbox.pause import Pause
 
@@ -89,14 +90,17 @@ def meaning_of(code: str, *, server: str, recipient: str, stage: str = "") -> Me
         "server": name or _("The mail server"),
         "port": port or _("in use"),
         "recipient": recipient,
-        "stage": stage or _GENERAL["stage"],
+        "stage": stage_in_words(stage) if stage else _GENERAL["stage"],
     }
-    return Meaning(_(CODES[code].cause).format_map(words), _(CODES[code].remedy).format_map(words))
+    return Meaning(explain(CODES[code].cause, **words), explain(CODES[code].remedy, **words))
 
 
 def meaning_of_pause(pause: Pause) -> Meaning:
-    """Why delivery is paused, and what to do: as it was written down in English, or for another reader by its code."""
+    """Why delivery is paused, and what to do.
+
+    Earlier versions wrote it down in English: another reader is then told by its code.
+    """
     written = Meaning(pause.cause, pause.remedy)
-    if reader().language == SOURCE:
+    if isinstance(pause.cause, Sentence) or reader().language == SOURCE:
         return written
     return meaning_of(pause.code, server=pause.server, recipient="", stage=pause.stage) or written

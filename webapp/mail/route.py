@@ -95,12 +95,12 @@ def read_route(session: Session) -> Route | None:
     except PortClosed as error:
         remedy = _("Choose another port in the Mail Server Settings, or have this one added to KEYPOST_MAIL_PORTS.")
         server = _saved_server(session)
-        raise NoWay(Reason(stamp(session), server, "port-closed", "connect", str(error), remedy)) from None
+        raise NoWay(Reason(stamp(session), server, "port-closed", "connect", error.sentence, remedy)) from None
     except Conflict as error:
         server = _saved_server(session)
         remedy = _("Open the Mail Server Settings, and choose or type it again.")
         raise NoWay(
-            Reason(stamp(session), server, "login-missing", "authentication", str(error), remedy, login=True)
+            Reason(stamp(session), server, "login-missing", "authentication", error.sentence, remedy, login=True)
         ) from None
 
 

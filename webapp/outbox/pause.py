@@ -15,7 +15,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from webapp.actor import Actor, program
 from webapp.audit import trail
-from webapp.db import Base, Session, UtcDateTime
+from webapp.db import Base, Session, Told, UtcDateTime
 from webapp.outbox import wake
 
 _ONLY: Final = 1
@@ -39,8 +39,8 @@ class Pause(Base):
     server: Mapped[str] = mapped_column(sa.String(270))
     code: Mapped[str] = mapped_column(sa.String(60))
     stage: Mapped[str] = mapped_column(sa.String(20))
-    cause: Mapped[str] = mapped_column(sa.Text)
-    remedy: Mapped[str] = mapped_column(sa.Text)
+    cause: Mapped[str] = mapped_column(Told)
+    remedy: Mapped[str] = mapped_column(Told)
     reply: Mapped[str] = mapped_column(sa.Text)
     login: Mapped[bool]
     attempts: Mapped[int]

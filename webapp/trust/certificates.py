@@ -309,7 +309,7 @@ def _from_pkcs7(der: bytes) -> list[x509.Certificate]:
 
 def _refuse_unsound(certificate: x509.Certificate) -> None:
     """Refuse what no TLS library should build trust on."""
-    about = _("The certificate %(label)s", label=f"{describe(certificate).label!r}")
+    about = _("The certificate “%(label)s”", label=describe(certificate).label)
     if certificate.version is not x509.Version.v3:
         raise CertificateRefused(
             _(

@@ -20,6 +20,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from webapp.actor import Actor
 from webapp.db import Base, Session, UtcDateTime
 from webapp.errors import Conflict, Invalid
+from webapp.i18n import day
 from webapp.i18n import gettext as _
 from webapp.trust import store
 from webapp.trust.certificates import (
@@ -33,6 +34,7 @@ from webapp.trust.certificates import (
 )
 from webapp.trust.choice import Choice, choose, issued
 
+_PRESENTED = re.compile(r"presented by (?P<host>.+), port (?P<port>\d+)")
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----\n.*?-----END CERTIFICATE-----\n", re.DOTALL)
 
 
@@ -140,6 +142,12 @@ def trust_seen(session: Session, actor: Actor, host: str, port: int, sha256: str
     return imported
 
 
+def origin(source: str) -> str:
+    """Where a trusted certificate came from, in the reader's language: a server, or the name of a file."""
+    found = _PRESENTED.fullmatch(source)
+    return _("presented by %(host)s, port %(port)s", **found.groupdict()) if found else source
+
+
 def vouches(sha256: str, anchor: x509.Certificate, chain: Sequence[bytes]) -> bool:
     """Whether a trusted certificate stands in a presented chain, or issued one of the certificates in it."""
     presented = readable(chain)
@@ -165,17 +173,17 @@ def _untimely(certificates: Sequence[Description], now: datetime) -> str:
     for each in certificates:
         if each.not_after < now:
             return _(
-                "The certificate %(label)s expired on %(not_after)s, and an expired certificate is "
+                "The certificate “%(label)s” expired on %(not_after)s, and an expired certificate is "
                 "refused even when it is trusted. Have it renewed on the mail server, then test again.",
-                label=f"{each.label!r}",
-                not_after=f"{each.not_after:%d %B %Y}",
+                label=each.label,
+                not_after=day(each.not_after),
             )
         if each.not_before > now:
             return _(
-                "The certificate %(label)s is not valid before %(not_before)s. Check the clocks of this "
+                "The certificate “%(label)s” is not valid before %(not_before)s. Check the clocks of this "
                 "machine and of the mail server, then test again.",
-                label=f"{each.label!r}",
-                not_before=f"{each.not_before:%d %B %Y}",
+                label=each.label,
+                not_before=day(each.not_before),
             )
     return ""
 

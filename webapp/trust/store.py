@@ -24,6 +24,7 @@ from webapp.actor import Actor
 from webapp.audit import trail
 from webapp.db import NO_SECRET, Base, Database, Session, UtcDateTime
 from webapp.errors import NotFound
+from webapp.i18n import day
 from webapp.i18n import gettext as _
 from webapp.outbox import wake
 from webapp.trust.certificates import CertificateRefused, Description, describe, parse, printable, read_one, with_colons
@@ -164,8 +165,8 @@ def remove(session: Session, actor: Actor, sha256: str, *, host: str | None = No
     if not chosen:
         raise NotFound(
             _(
-                "No trusted certificate has the SHA-256 fingerprint %(printable)s. Look it up in the list.",
-                printable=f"{printable(sha256)[:100]!r}",
+                "No trusted certificate has the SHA-256 fingerprint “%(printable)s”. Look it up in the list.",
+                printable=printable(sha256)[:100],
             )
         )
     for row in chosen:
@@ -245,26 +246,26 @@ def _refuse_useless(certificate: x509.Certificate, now: datetime, *, pinned: boo
     if about.not_after < now and not confirm_expired:
         raise CertificateRefused(
             _(
-                "The certificate %(label)s expired on %(not_after)s. Have it renewed, and import the new one.",
-                label=f"{about.label!r}",
-                not_after=f"{about.not_after:%d %B %Y}",
+                "The certificate “%(label)s” expired on %(not_after)s. Have it renewed, and import the new one.",
+                label=about.label,
+                not_after=day(about.not_after),
             )
         )
     if about.not_before > now and not confirm_expired:
         raise CertificateRefused(
             _(
-                "The certificate %(label)s is not valid before %(not_before)s. Check this machine's "
+                "The certificate “%(label)s” is not valid before %(not_before)s. Check this machine's "
                 "clock, or import it then.",
-                label=f"{about.label!r}",
-                not_before=f"{about.not_before:%d %B %Y}",
+                label=about.label,
+                not_before=day(about.not_before),
             )
         )
     if not pinned and not about.is_authority and not about.names:
         raise CertificateRefused(
             _(
-                "The certificate %(label)s holds no server name (subject alternative name), so it would "
+                "The certificate “%(label)s” holds no server name (subject alternative name), so it would "
                 "match no server. Have it issued anew with one, or pin it to the one server that uses it.",
-                label=f"{about.label!r}",
+                label=about.label,
             )
         )
 

@@ -14,14 +14,16 @@ from webapp.actor import Actor
 from webapp.audit import trail
 from webapp.db import Base, Session, UtcDateTime, sealed_as
 from webapp.errors import Conflict, Invalid, NotFound
+from webapp.i18n import N_
 from webapp.i18n import gettext as _
 from webapp.identity.users import User
 from webapp.keyring import Secret
 from webapp.search import LARGEST_ID, holds_all, key, words
 from webapp.vault import fields, rights, uses
-from webapp.vault.resources import KEY_SEPARATOR, Resource, key_type, lock_resource
+from webapp.vault.resources import KEY_SEPARATOR, NO_RESOURCE, Resource, key_type, lock_resource
 from webapp.vault.rights import Right, Standing
 
+NO_ACCOUNT = N_("There is no such account, or it is not shared with you.")
 _MOST_CHOICES = 100
 
 
@@ -103,18 +105,18 @@ def get_account(session: Session, actor: Actor, id: int, right: Right = Right.VI
 
 def standing_to_account(session: Session, actor: Actor, id: int) -> Standing:
     """What the actor may do with an account, and who owns its resource. Raises NotFound."""
-    fields.identifier(id, called="account")
+    fields.identifier(id, missing=_(NO_ACCOUNT))
     held = rights.highest(lambda right: rights.on_account(actor, right, id=Account.id, resource_id=Account.resource_id))
     owned = sa.select(held, User.name).join_from(Account, Resource).join(User, User.id == Resource.owner_id)
     found = session.execute(owned.where(Account.id == id)).one_or_none()
     if found is None or found[0] is None:
-        raise NotFound(_("There is no such account, or it is not shared with you."))
+        raise NotFound(_(NO_ACCOUNT))
     return Standing(Right(found[0]), found[1])
 
 
 def accounts_of(session: Session, actor: Actor, resource_id: int) -> Sequence[Account]:
     """The visible accounts on one resource, by user name."""
-    fields.identifier(resource_id, called="resource")
+    fields.identifier(resource_id, missing=_(NO_RESOURCE))
     return session.scalars(
         visible_accounts(actor).where(Account.resource_id == resource_id).order_by(Account.label_key, Account.id)
     ).all()
@@ -273,7 +275,7 @@ def history(session: Session, actor: Actor, id: int) -> list[AccountPassword]:
 
 
 def _get(session: Session, actor: Actor, id: int, right: Right, found: sa.Select[Account]) -> Account:
-    fields.identifier(id, called="account")
+    fields.identifier(id, missing=_(NO_ACCOUNT))
     one = found.join(Resource, Resource.id == Account.resource_id).options(contains_eager(Account.resource))
     account = session.scalar(one.where(Account.id == id).execution_options(populate_existing=True))
     if account is None:

@@ -78,8 +78,8 @@ def password(secret: Secret) -> Secret:
     return secret
 
 
-def identifier(number: int, *, called: str) -> int:
-    """A number that can be a row's. Raises NotFound."""
+def identifier(number: int, *, missing: str) -> int:
+    """A number that can be a row's. Raises NotFound with the sentence ``missing``."""
     if not 0 < number <= LARGEST_ID:
-        raise NotFound(_("There is no such %(called)s, or it is not shared with you.", called=called))
+        raise NotFound(missing)
     return number

@@ -187,7 +187,7 @@ def results_as_text(session: Session, found: ResourceImport) -> str:
     """The result of every line as a table for spreadsheets; never a password."""
     lines = named(session, RESOURCES.all_results(session, found.id))
     rows = ((each.line, each.resource, each.username, each.outcome.label, each.words) for each in lines)
-    return spreadsheet.write(("Line", "Resource", "User name", "Result", "Why"), rows)
+    return spreadsheet.write((_("Line"), _("Resource"), _("User name"), _("Result"), _("Why")), rows)
 
 
 def _named(session: Session, line: ResourceImportLine) -> Result:

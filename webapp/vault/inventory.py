@@ -156,7 +156,7 @@ def _entry(line: Line, columns: Columns, *, ours: bool) -> Entry:
     try:
         return _checked(entry, columns)
     except Invalid as error:
-        return _wrong(entry, str(error))
+        return _wrong(entry, error.sentence)
 
 
 def _checked(entry: Entry, columns: Columns) -> Entry:

@@ -22,7 +22,16 @@ from webapp.search import Page, holds_all, key, span, words
 from webapp.vault import fields, rights, uses
 from webapp.vault.rights import Right, Standing
 
-KINDS: Final = ("Server", "Application", "Network device", "Database", "Mail service", "Other")
+KINDS: Final = (
+    N_("Server"),
+    N_("Application"),
+    N_("Network device"),
+    N_("Database"),
+    N_("Mail service"),
+    N_("Other"),
+)
+"""The types of resources as they are stored, and as tables and commands carry them."""
+NO_RESOURCE: Final = N_("There is no such resource, or it is not shared with you.")
 ADDED_BY: Final = N_("Only Administrators and Password Administrators add resources. Ask one of them.")
 # Between the resource's part and the account's part of an account's label_key: no name can hold it, and it sorts first.
 KEY_SEPARATOR: Final = "\x1f"
@@ -30,6 +39,11 @@ KEY_SEPARATOR: Final = "\x1f"
 _accounts = sa.table(
     "accounts", sa.column("id", sa.Integer), sa.column("resource_id", sa.Integer), sa.column("label_key", sa.Text)
 )
+
+
+def kind_label(kind: str) -> str:
+    """The type in the reader's language."""
+    return _(kind) if kind in KINDS else kind
 
 
 def key_type(length: int) -> sa.String:
@@ -88,10 +102,12 @@ class ResourceDetails:
     def checked(self) -> ResourceDetails:
         """The same as it is kept. Raises Invalid with the field at fault."""
         if self.kind not in KINDS:
-            raise Invalid(_("Choose one of these types: %(list)s.", list=", ".join(KINDS)), "kind")
+            raise Invalid(_("Choose one of these types: %(list)s.", list=", ".join(map(kind_label, KINDS))), "kind")
         return ResourceDetails(
-            name=fields.line(self.name, "name", called="resource's name"),
-            address=fields.line(self.address, "address", called="address", most=fields.LONGEST_ADDRESS, needed=False),
+            name=fields.line(self.name, "name", called=_("resource's name")),
+            address=fields.line(
+                self.address, "address", called=_("resource's address"), most=fields.LONGEST_ADDRESS, needed=False
+            ),
             kind=self.kind,
             notes=fields.notes(self.notes),
         )
@@ -130,7 +146,7 @@ def find_resources(
 
 def get_resource(session: Session, actor: Actor, id: int, right: Right = Right.VIEW) -> Resource:
     """Raises NotFound, also for what the actor may not see, and Refused when they may see it but hold a lower right."""
-    fields.identifier(id, called="resource")
+    fields.identifier(id, missing=_(NO_RESOURCE))
     found = visible_resources(actor, right).where(Resource.id == id).execution_options(populate_existing=True)
     resource = session.scalar(found)
     if resource is None:
@@ -141,13 +157,13 @@ def get_resource(session: Session, actor: Actor, id: int, right: Right = Right.V
 
 def standing_to_resource(session: Session, actor: Actor, id: int) -> Standing:
     """What the actor may do with a resource, and who owns it. Raises NotFound."""
-    fields.identifier(id, called="resource")
+    fields.identifier(id, missing=_(NO_RESOURCE))
     held = rights.highest(lambda right: rights.on_resource(actor, right, id=Resource.id))
     found = session.execute(
         sa.select(held, User.name).join_from(Resource, User, User.id == Resource.owner_id).where(Resource.id == id)
     ).one_or_none()
     if found is None or found[0] is None:
-        raise NotFound(_("There is no such resource, or it is not shared with you."))
+        raise NotFound(_(NO_RESOURCE))
     return Standing(Right(found[0]), found[1])
 
 

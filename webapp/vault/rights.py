@@ -199,9 +199,9 @@ def refusal(what: str, standing: Standing, needed: Right) -> Refused:
     return Refused(
         _(
             "You may %(word)s %(what)s, and this needs the right to %(word2)s it. Ask %(owner)s, its owner.",
-            word=standing.right.word,
+            word=standing.right.said,
             what=what,
-            word2=needed.word,
+            word2=needed.said,
             owner=owner,
         )
     )
