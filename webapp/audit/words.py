@@ -192,6 +192,7 @@ _DETAILS: Final = {
     "server name": N_("server name"),
     "sha256": N_("sha256"),
     "since": N_("since"),
+    "single keys": N_("single keys"),
     "size": N_("size"),
     "stage": N_("stage"),
     "state": N_("state"),

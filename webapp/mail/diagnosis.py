@@ -418,7 +418,9 @@ def _foreign_words(fault: Fault, context: Context) -> dict[str, str]:
         "subject": seen.subject if seen else _("its subject is unknown"),
         "issuer": seen.issuer if seen else _("an unknown authority"),
         "not_before": moment(seen.not_before) if seen and seen.not_before else _("a later date"),
-        "not_after": _("on %(when)s", when=moment(seen.not_after)) if seen and seen.not_after else _("on an unknown date"),
+        "not_after": (
+            _("on %(when)s", when=moment(seen.not_after)) if seen and seen.not_after else _("on an unknown date")
+        ),
         "sha256": seen.sha256 if seen else _("(not read)"),
         "detail": _short(_detail(fault, context)),
     }
