@@ -39,7 +39,8 @@ TYPED: Final = (
     "Alice Admin", "Bob Builder", "Bob", "Gordon Gone", "Lata Later", "Wilhelmina Featherstonehaugh-Cholmondeley",
     "Carol", "Mail provider", "Core switch", "Customer database", "Zoë’s database", "Backup store", "Robin Berger",
     "A-resource-whose-name-is-one-very-long-word-as-machines-like-to-make-them", "a password of a mailbox",
-    "keypost", "reporting", "abuse", "root", "Read only", "no such thing", "nobody at all", "Ihr Konto in",
+    "Example Company Mail 2024", "Example Company Root", "keypost", "reporting", "abuse", "root", "Read only",
+    "no such thing", "nobody at all", "Ihr Konto in",
 )  # fmt: skip
 """What people typed, longest names first where one holds another."""
 ALLOWED: Final = {

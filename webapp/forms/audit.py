@@ -59,7 +59,8 @@ class AuditFilterForm(Form):
 _CODED: Final = frozenset(
     {
         "active", "asked", "before", "by", "credential source", "kept", "kind", "language", "note",
-        "requires authentication", "right", "role", "second factor roles", "security", "single keys", "state", "switched off", "whose",
+        "requires authentication", "right", "role", "second factor roles", "security", "single keys", "state",
+        "switched off", "whose",
     }
 )  # fmt: skip
 """Details that are the program's own words, never somebody's."""
