@@ -366,7 +366,7 @@ def test_the_commands_say_what_they_did(filled: Installation, elsewhere: Config,
     assert (made["outcome"], made["sha256"]) == ("made", made["sha256"])
     result = _run(None, elsewhere, "restore", str(file))
     assert result.exit_code == 0, result.stderr
-    assert "1 messages are held for review" in result.stdout
+    assert "1 message is held for review" in result.stdout
     assert _run(None, elsewhere, "restore", str(file)).exit_code == 1
 
 

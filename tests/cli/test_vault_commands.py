@@ -218,3 +218,12 @@ def start(folder: Path, *arguments: str, **environment: str) -> subprocess.Compl
         timeout=60,
         check=False,
     )
+
+
+def test_a_command_that_finds_no_vault_says_that_it_made_an_empty_one(tmp_path: Path) -> None:
+    folder = tmp_path / "elsewhere"
+    runner = CliRunner(env={"KEYPOST_INSTANCE": str(folder)})
+    first, second = (runner.invoke(main, ["accounts", "list", "--json"]) for _ in range(2))
+    assert f"There was no vault in {folder}, so an empty one was made there." in first.stderr
+    assert printed(first) == printed(second)
+    assert second.stderr == ""

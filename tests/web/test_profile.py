@@ -8,8 +8,10 @@ import pytest
 from flask import Flask
 
 from tests.support.people import PASSWORD, Person, add_person, sign_in
-from webapp.actor import Role
+from webapp.actor import Role, command_line
 from webapp.db import Database
+from webapp.identity.links import make_link
+from webapp.identity.users import User
 from webapp.logs import Entries
 
 NEW = "another quite long password"
@@ -77,6 +79,25 @@ def test_fields_that_a_form_does_not_have_are_named_in_the_log_without_their_val
     assert "\n" not in Entries().format(entry)
 
 
-def test_what_a_form_has_makes_no_entry(alice: Person, caplog: pytest.LogCaptureFixture) -> None:
-    alice.post("/profile", {"current": "wrong", "password": PASSWORD})
-    assert not [record for record in caplog.records if record.name == "webapp.forms"]
+def carried(page: str, action: str) -> dict[str, str]:
+    """What the form of a page carries by itself, with something typed into each empty field."""
+    form = page.partition(f'action="{action}"')[2].partition("</form>")[0]
+    inputs = re.findall(r"<input\b[^>]*>", form)
+    pairs = [(re.search(r'\bname="([^"]*)"', each), re.search(r'\bvalue="([^"]*)"', each)) for each in inputs]
+    return {name[1]: value[1] if value and value[1] else "typed" for name, value in pairs if name}
+
+
+def test_what_the_page_of_a_form_carries_makes_no_entry(
+    app: Flask, alice: Person, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    with database.transaction() as session:
+        user = session.get(User, alice.user.id)
+        assert user is not None
+        token = make_link(session, command_line(), user).reveal()
+    invited = app.test_client()
+    own = carried(alice.get("/profile").text, "/profile")
+    welcome = carried(invited.get(f"/welcome?token={token}").text, "/welcome")
+    assert {"username", "password"} <= own.keys() & welcome.keys()
+    assert alice.client.post("/profile", data=own).status_code == 422
+    assert invited.post("/welcome", data=welcome).status_code == 422
+    assert not [record.getMessage() for record in caplog.records if record.name == "webapp.forms"]

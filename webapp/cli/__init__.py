@@ -44,7 +44,16 @@ class OpenedLate:
         from webapp.config import Config  # noqa: PLC0415 - usage and help come without waiting for the database
         from webapp.installation import open_installation  # noqa: PLC0415
 
-        return open_installation(Config.from_environment())
+        config = Config.from_environment()
+        is_new = not config.master_key_file.exists()
+        opened = open_installation(config)
+        if is_new:
+            click.echo(
+                f"There was no vault in {config.instance}, so an empty one was made there. If yours is elsewhere, give "
+                "this command the same KEYPOST_INSTANCE, and other KEYPOST_… variables, as bin/serve has.",
+                err=True,
+            )
+        return opened
 
     @property
     def config(self) -> Config:

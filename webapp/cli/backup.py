@@ -56,7 +56,8 @@ def _in_words(done: Restored) -> str:
         f"{done.secrets} secrets picked at random open.",
     ]
     if done.held:
-        said.append(f"{done.held:,} messages are held for review: bin/keypost outbox list, or Admin → Outbox.")
+        number = "1 message is" if done.held == 1 else f"{done.held:,} messages are"
+        said.append(f"{number} held for review: bin/keypost outbox list, or Admin → Outbox.")
     if done.kept is not None:
         said.append(f"The database that was there before is kept as {done.kept}.")
     return "\n".join([*said, "Start Keypost, and look at: bin/keypost doctor"])

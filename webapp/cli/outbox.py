@@ -183,7 +183,8 @@ def state(installation: Installation, as_json: bool) -> None:
             json.dumps({"queued": found.queued, "sending": found.sending, "workers": found.alive, "paused": paused})
         )
     else:
-        click.echo(f"{found.queued} queued, {found.sending} being sent, {found.alive} workers.")
+        workers = "1 worker" if found.alive == 1 else f"{found.alive} workers"
+        click.echo(f"{found.queued} queued, {found.sending} being sent, {workers}.")
         if why:
             click.echo(f"Paused since {_moment(why.since)}: {why.cause}\n{why.remedy}")
             again = relative(why.attempt_at, found.now)

@@ -147,7 +147,8 @@ def export(installation: Installation, *, file: str, owner: str | None, q: str, 
     with _opened(file) as out:
         made = exports.export(installation.database, command_line(), wanted)
         out.write(made.text.encode())
-    click.echo(f"{made.accounts} passwords were written in clear. Delete them as soon as they have served.", err=True)
+    number = "1 password was" if made.accounts == 1 else f"{made.accounts:,} passwords were"
+    click.echo(f"{number} written in clear. Delete the table as soon as it has served.", err=True)
 
 
 def _ask(passwords: int, *, yes: bool) -> None:

@@ -27,6 +27,8 @@ _PASSWORD = [
     InputRequired(lazy("Give the password.")),
     Length(max=2000, message=lazy("That is too long for a password.")),
 ]
+# Whose password is set; no form of ours reads it.
+_FOR_PASSWORD_MANAGERS = frozenset({"username"})
 
 
 class SetupForm(Form):
@@ -77,11 +79,13 @@ class PolicyForm(Form):
 
 
 class PasswordForm(Form):
+    beside = _FOR_PASSWORD_MANAGERS
     current = PasswordField(lazy("Current password"), [InputRequired(lazy("Give your current password."))])
     password = PasswordField(lazy("New password"), _PASSWORD)
 
 
 class WelcomeForm(Form):
+    beside = _FOR_PASSWORD_MANAGERS
     token = HiddenField()
     password = PasswordField(lazy("Password"), _PASSWORD)
 
