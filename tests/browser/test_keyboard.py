@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.support.browsing import claim
 from webapp.actor import command_line
@@ -99,6 +99,23 @@ def test_the_palette_marks_the_place_that_enter_takes(page: Page, live_server: s
     expect(page.get_by_role("option", selected=True)).to_contain_text("cleo@example.test")
     assert "cleo@example.test" in active(page, "#palette-words")
     page.keyboard.press("Enter")
+    expect(page).to_have_url(f"{live_server}/accounts/{vault[2]}")
+
+
+def test_enter_takes_what_was_typed_and_not_what_the_list_showed_before(
+    page: Page, live_server: str, database: Database
+) -> None:
+    claim(page, live_server, database)
+    vault = fill_vault(database)
+    page.keyboard.press("Control+k")
+    expect(page.get_by_role("option").first).to_be_visible()
+    held: list[Route] = []
+    page.route("**/go?q=cleo", lambda route: held.append(route))  # noqa: PLW0108 - it takes no method of a list
+    with page.expect_request("**/go?q=cleo"):
+        page.keyboard.type("cleo")
+        page.keyboard.press("Enter")
+    expect(page.locator("#palette")).to_be_visible()
+    held[0].continue_()
     expect(page).to_have_url(f"{live_server}/accounts/{vault[2]}")
 
 
