@@ -30,6 +30,11 @@ OVERFLOW = """() => {
   return `${wide} px: ` + guilty.slice(0, 3).map((each) => each.outerHTML.slice(0, 120)).join(" | ");
 }"""  # noqa: E501 - one script
 
+ROWS = """() => [...new Set([...document.querySelectorAll(".top a, .top button")].map((each) => {
+  const place = each.getBoundingClientRect();
+  return Math.round((place.top + place.bottom) / 20);
+}))]"""
+
 
 def add_long_words(database: Database) -> dict[str, str]:
     """Names without a place to break them; gives the pages that show them."""
@@ -70,6 +75,23 @@ def test_nothing_runs_out_of_the_page_however_far_it_is_zoomed(
                 if overflow:
                     found.append(f"{name} at {width}: {overflow}")
     assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("name", ["Alice Admin", LONG])
+def test_the_header_of_a_telephone_takes_two_rows(
+    page: Page, live_server: str, database: Database, language: str, name: str
+) -> None:
+    page.set_viewport_size({"width": 360, "height": 800})
+    claim(page, live_server, database)
+    with database.transaction() as session:
+        alice = find_user(session, "alice@example.test")
+        assert alice is not None
+        alice.name, alice.language = name, language
+    page.goto(f"{live_server}/admin")
+    expect(page.locator("html")).to_have_attribute("lang", language)
+    assert len(page.evaluate(ROWS)) == 2
+    assert page.evaluate(OVERFLOW) == ""
 
 
 @pytest.mark.parametrize("path", ["/resources/1", "/accounts/1"])
