@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import io
+import re
 import time
 import zipfile
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from webapp.errors import Invalid
 from webapp.identity import roster
-from webapp.spreadsheet import MAXIMUM_BYTES, MAXIMUM_COLUMNS, MAXIMUM_LINES, cell, decode, read, write
+from webapp.spreadsheet import MAXIMUM_BYTES, MAXIMUM_COLUMNS, MAXIMUM_LINES, cell, decode, plain, read, write
 
 
 def entries(text: str) -> list[roster.Entry]:
@@ -72,3 +76,37 @@ def test_who_is_there_twice_is_named() -> None:
 def test_no_cell_that_is_written_is_a_formula(text: str) -> None:
     assert cell(text).startswith("'")
     assert f"'{text}"[:2] in write(["name"], [[text]])
+
+
+FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]")
+TABLES = st.lists(st.lists(st.text("x=+-@＝;,\t\r\n \"'"), min_size=2, max_size=3), min_size=1, max_size=3)
+
+
+@given(TABLES, st.sampled_from(",;\t"))
+@example([["x", "x;=1+1"]], ";")
+@example([["x", 'x,;"=1+1";x']], ";")
+@example([["x", "x,\t=1+1\tx"]], "\t")
+@example([["x", "x,\n=1+1\nx"]], ";")
+def test_whatever_sign_a_program_parts_cells_by_it_computes_none(rows: list[list[str]], sign: str) -> None:
+    table = write(["One", "Two"], rows).removeprefix("\ufeff")
+    quoted = [each for row in csv.reader(io.StringIO(table, newline=""), delimiter=sign) for each in row]
+    assert [each for each in quoted if FORMULA.match(each)] == []
+
+
+@given(TABLES, st.sampled_from(";\t"))
+def test_nor_does_one_that_knows_nothing_of_quotation_marks(rows: list[list[str]], sign: str) -> None:
+    parted = re.split(rf"[{sign}\r\n]", write(["One", "Two"], rows))
+    assert [each for each in parted if FORMULA.match(each.replace('"', ""))] == []
+
+
+@given(st.text("x=+-@＝;,\t\r\n \"'") | st.text())
+def test_what_was_written_is_read_back_as_it_was(text: str) -> None:
+    assert plain(cell(text)) == text
+    ((read_back, _other),) = csv.reader(io.StringIO(write([], [[text, "x"]]).removeprefix("\ufeff\r\n"), newline=""))
+    assert plain(read_back) == text
+
+
+def test_a_long_text_is_written_at_once() -> None:
+    began = time.process_time()
+    cell(";\n" * 100_000)
+    assert time.process_time() - began < 8

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -17,8 +18,10 @@ MAXIMUM_BYTES: Final = 1_000_000
 MAXIMUM_LINES: Final = 5_000
 MAXIMUM_COLUMNS: Final = 50
 DELIMITERS: Final = {",": "commas", ";": "semicolons", "\t": "tabs"}
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 _SHIELD: Final = "'"
+_BEGINS_FORMULA: Final = re.compile(r'[\s"]*[=+\-@＝＋－＠]')
+# Where a program that parts cells by semicolons or tabs, and lines in spite of quotation marks, sees a cell begin.
+_CELL_WITHIN: Final = re.compile(r"""([;\t\r\n][\s";]*)(['=+\-@＝＋－＠])?""")
 _NO_TABLE: Final = {
     b"PK\x03\x04": lazy("This is a workbook or another archive, not a table as text."),
     b"\xd0\xcf\x11\xe0": lazy("This is an old Excel workbook, not a table as text."),
@@ -175,14 +178,16 @@ def lines(rows: Iterable[Iterable[str]]) -> Iterator[str]:
 
 
 def cell(text: str) -> str:
-    """The text, with an apostrophe in front when a spreadsheet would take it for a formula (OWASP, CSV injection).
+    """The text, with an apostrophe in front of whatever a spreadsheet would take for a formula (OWASP, CSV injection).
 
-    Where an apostrophe stands already there comes one more, so that plain() gives back every text.
+    Which sign parts the cells, the spreadsheet decides: in a table with commas, “x;=1+1” is a formula to one that
+    expects semicolons. Where an apostrophe stands already there comes one more, so that plain() gives back every text.
     """
-    runs = text.lstrip(" ").startswith(_FORMULA) or text.startswith(_FORMULA)
-    return f"{_SHIELD}{text}" if runs or text.startswith(_SHIELD) else text
+    runs = text.startswith(_SHIELD) or _BEGINS_FORMULA.match(text)
+    within = _CELL_WITHIN.sub(lambda found: f"{found[1]}{_SHIELD}{found[2]}" if found[2] else found[0], text)
+    return f"{_SHIELD}{within}" if runs else within
 
 
 def plain(cell: str) -> str:
     """The text of a cell that cell() made."""
-    return cell.removeprefix(_SHIELD)
+    return _CELL_WITHIN.sub(lambda found: found[1] if found[2] == _SHIELD else found[0], cell.removeprefix(_SHIELD))
