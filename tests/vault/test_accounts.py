@@ -87,7 +87,7 @@ def test_who_uses_a_password_is_told_of_a_new_one_once_it_is_kept(
     assert told == [postmaster.id]
 
 
-@pytest.mark.parametrize("text", ["", "x" * 1025, "a\0b", "••••••••", "•"])
+@pytest.mark.parametrize("text", ["", "x" * 1025, "a\0b", "a\ud800b", "••••••••", "•"])
 def test_it_refuses_what_is_no_password(database: Database, ada: Actor, postmaster: Account, text: str) -> None:
     with database.transaction() as session, pytest.raises(Invalid) as refused:
         accounts.set_password(session, ada, postmaster.id, Secret(text))

@@ -21,6 +21,7 @@ from webapp.actor import Role, command_line
 from webapp.audit.trail import AuditLine
 from webapp.db import Database
 from webapp.keyring import Secret
+from webapp.spreadsheet import plain
 from webapp.vault import accounts, resources, shares
 from webapp.vault.accounts import Account
 from webapp.vault.resources import KINDS, Resource, ResourceDetails
@@ -145,11 +146,13 @@ def test_an_administrator_takes_out_no_more_than_is_shared(app: Flask, alice: Pe
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "  =1", "'=1", "＝1"])
 def test_no_cell_runs_as_a_formula(alice: Person, database: Database, text: str) -> None:
     make(database, alice, "Mail", "postmaster", password=text)
-    assert passwords(export(alice)) == {f"'{text}"}
+    (written,) = passwords(export(alice))
+    assert written.startswith("'")
+    assert plain(written) == text
 
 
 SIGNS = ["=", "+", "-", "@", "'", "''", '"', ",", ";", "\t", "\n", "\r", "\r\n", " ", "\\", "sep=", "é", "🔑"]
-LETTERS = st.one_of(st.sampled_from(SIGNS), st.characters(exclude_characters="\0"))
+LETTERS = st.one_of(st.sampled_from(SIGNS), st.characters(exclude_characters="\0", exclude_categories=("Cs",)))
 PASSWORDS = st.lists(LETTERS, min_size=1, max_size=20).map("".join)
 NAMES = st.text(st.characters(categories=("L", "N", "P", "S", "Zs")), min_size=1, max_size=30).filter(
     lambda text: text.isprintable() and text.strip() != ""

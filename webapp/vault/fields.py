@@ -73,6 +73,8 @@ def password(secret: Secret) -> Secret:
         raise Invalid(
             _("The password holds a NUL character, which no server accepts. Type it again by hand."), "password"
         )
+    if any("\ud800" <= sign <= "\udfff" for sign in text):
+        raise Invalid(_("The password holds half a character, which is no text. Type it again by hand."), "password")
     if set(text) == {MASK}:
         raise Invalid(_("That is the row of dots shown in place of a password. Type the password itself."), "password")
     return secret
