@@ -33,6 +33,7 @@ def compress(app: Flask) -> None:
             response.headers["Content-Encoding"] = "gzip"
             etag, _weak = response.get_etag()
             response.set_etag(f"{etag}-gzip")
+            response.make_conditional(request)
         return response
 
     app.after_request(answer)

@@ -37,6 +37,14 @@ def test_the_two_forms_are_told_apart_by_caches(client: FlaskClient) -> None:
         assert plain.headers["ETag"] != packed
 
 
+@pytest.mark.parametrize("accepted", ["gzip", "identity"])
+def test_who_has_the_file_already_is_not_sent_it_again(client: FlaskClient, accepted: str) -> None:
+    with client.get("/static/app.css", headers={"Accept-Encoding": accepted}) as first:
+        etag = first.headers["ETag"]
+    with client.get("/static/app.css", headers={"Accept-Encoding": accepted, "If-None-Match": etag}) as again:
+        assert (again.status_code, again.data, again.headers["ETag"]) == (304, b"", etag)
+
+
 @pytest.mark.parametrize("path", ["vendor/../app.css", "vendor/../vendor/../app.css", "nope/../app.css"])
 def test_a_file_asked_for_the_long_way_round_is_compressed_once(client: FlaskClient, path: str) -> None:
     client.get("/static/app.css", headers=GZIP)
