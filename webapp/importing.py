@@ -17,12 +17,13 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Generic, TypeVar
 
 import sqlalchemy as sa
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Mapped, mapped_column
 
 from webapp.actor import Actor, Role
 from webapp.audit import trail
 from webapp.db import Database, Session, Told, UtcDateTime
-from webapp.errors import Conflict, Invalid, NotFound, Refused
+from webapp.errors import Conflict, Invalid, NotFound, Refused, Unavailable
 from webapp.i18n import N_
 from webapp.i18n import gettext as _
 from webapp.search import Page, span
@@ -34,6 +35,8 @@ PER_PAGE: Final = 50
 IDLE: Final = timedelta(seconds=15)
 """A running import that has not gone on for so long: nobody works on it."""
 _KEPT: Final = timedelta(days=30)
+_OF_THE_LINE: Final = (DataError, IntegrityError)
+"""What the database says of a value. All else that it says, it says of itself, and all lines wait."""
 
 
 class Stage(enum.StrEnum):
@@ -349,9 +352,11 @@ class Importing(Generic[Import, Line]):
                 outcome = self.take(session, actor, found, line)
         except (Invalid, NotFound, Refused, Conflict) as error:
             outcome, line.words = Outcome.WRONG, error.sentence
-        except sa.exc.SQLAlchemyError:
+        except Unavailable:
             raise
         except Exception as error:  # One line that nobody thought of must not hold up all others for ever.
+            if isinstance(error, SQLAlchemyError) and not isinstance(error, _OF_THE_LINE):
+                raise
             _log.error("a line of an import could not be taken: %s", type(error).__name__)
             outcome, line.words = Outcome.WRONG, _("It could not be taken in, and nothing of it was. Add it by hand.")
         line.outcome = outcome.value

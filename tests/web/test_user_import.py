@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 from werkzeug.test import TestResponse
 
 from tests.support.people import Person, csrf_token
-from webapp.db import Database
-from webapp.identity.imports import PEOPLE
+from webapp.actor import Actor
+from webapp.audit.trail import NotRecorded
+from webapp.db import Database, Session
+from webapp.identity.imports import PEOPLE, ImportedLine, UserImport
 from webapp.identity.users import User
+from webapp.importing import Outcome
 from webapp.outbox.messages import Message
 
 PAGE = "/admin/users/import"
@@ -232,3 +237,49 @@ def test_a_stopped_import_adds_no_more(alice: Person, database: Database) -> Non
     finish(database)
     assert len(emails(database)) == 26
     assert "<strong>Stopped.</strong>" in alice.get(where).text
+
+
+def with_a_line_that(error: Exception, database: Database) -> None:
+    """Go on with what was started; the line of Bob meets the error, after it has begun to write."""
+
+    def take(session: Session, actor: Actor, found: UserImport, line: ImportedLine) -> Outcome:
+        outcome = PEOPLE.take(session, actor, found, line)
+        if line.email == "bob@example.test":
+            session.flush()
+            raise error
+        return outcome
+
+    importing = replace(PEOPLE, take=take)
+    while importing.work(database):
+        pass
+
+
+@pytest.mark.parametrize(
+    "error",
+    [KeyError("canary"), RecursionError(), DataError("INSERT", {}, ValueError()), IntegrityError("", {}, ValueError())],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_line_that_meets_what_nobody_thought_of_fails_alone(
+    alice: Person, database: Database, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    where = draft(alice)
+    alice.post(f"{where}/start", {"by_mail": "y"})
+    with_a_line_that(error, database)
+    assert emails(database) == ["alice@example.com", "carol@example.test"]
+    page = alice.get(where).text
+    assert "It could not be taken in, and nothing of it was. Add it by hand." in page
+    assert "canary" not in page + caplog.text
+    assert f"a line of an import could not be taken: {type(error).__name__}" in caplog.messages
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OperationalError("INSERT", {}, ValueError()), NotRecorded("The trail is full.")],
+    ids=lambda error: type(error).__name__,
+)
+def test_no_line_fails_for_what_is_no_fault_of_its_own(alice: Person, database: Database, error: Exception) -> None:
+    alice.post(f"{draft(alice)}/start", {})
+    with pytest.raises(type(error)):
+        with_a_line_that(error, database)
+    finish(database)
+    assert emails(database) == ["alice@example.com", "bob@example.test", "carol@example.test"]
