@@ -197,3 +197,48 @@ def test_adding_a_row_unless_it_is_there_tells_whether_it_was(database: Database
     row = {"key": "k", "count": 1, "last_at": AT}
     with database.transaction() as session:
         assert [session.add_unless_there(SignInFailure, **row) for _ in range(2)] == [True, False]
+
+
+def test_a_commit_that_fails_leaves_no_transaction_to_whoever_comes_next(database: Database) -> None:
+    if not database.is_sqlite:
+        pytest.skip("PostgreSQL ends a transaction whose COMMIT fails")
+
+    def break_a_promise() -> None:
+        with database.transaction() as session:
+            session.add(_row("of the failed one"))
+            session.execute(sa.text("PRAGMA defer_foreign_keys=ON"))
+            session.execute(sa.text("INSERT INTO switched_off_mails VALUES (99, 'x')"))
+
+    with pytest.raises(IntegrityError):
+        break_a_promise()
+    assert _count(database) == 0
+    with database.transaction() as session:
+        session.add(_row())
+    assert _count(database) == 1
+
+
+def test_what_may_be_left_out_is_written_when_nobody_is_in_the_way(database: Database) -> None:
+    assert database.note(lambda session: session.add(_row()))
+    assert _count(database) == 1
+
+
+def test_what_may_be_left_out_waits_for_nobody(database: Database) -> None:
+    with database.transaction() as writer:
+        writer.add(_row())
+    with database.transaction() as writer:
+        writer.get_one(SignInFailure, "k", with_for_update=True).count = 5
+        writer.flush()
+        began = time.monotonic()
+        assert not database.note(lambda session: session.execute(sa.update(SignInFailure).values(count=9)))
+        assert time.monotonic() - began < BUSY_TIMEOUT_SECONDS
+    with database.reading() as session:
+        assert session.get_one(SignInFailure, "k").count == 5
+
+
+def test_who_writes_after_what_may_be_left_out_is_as_patient_as_ever(database: Database) -> None:
+    if not database.is_sqlite:
+        pytest.skip("about SQLite's own patience")
+    for _ in range(3):
+        database.note(lambda session: session.add(_row()))
+    with database.engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 1000 * BUSY_TIMEOUT_SECONDS

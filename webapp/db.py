@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import stat
@@ -17,6 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy import event, orm
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect, make_url
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
@@ -24,6 +26,8 @@ from webapp import i18n
 from webapp.keyring import Keyring, Secret, key_id_of
 
 BUSY_TIMEOUT_SECONDS = 5
+_WAIT_HARDLY: Final = sa.text("SET LOCAL lock_timeout = '20ms'")
+_log = logging.getLogger("keypost.db")
 Clock = Callable[[], datetime]
 CLOCK_TOLERANCE: Final = timedelta(minutes=5)
 """How far two machines' clocks may lie apart; what lies further in the future was written by a wrong clock."""
@@ -250,6 +254,7 @@ class Database:
         self.engine = make_engine(url)
         self._readers = self._session_factory(self._reading_engine())
         self._writers = self._session_factory(self.engine.execution_options(keypost_writes=True))
+        self._impatient = self._session_factory(self.engine.execution_options(keypost_writes=True, keypost_waits=False))
 
     def _session_factory(self, engine: sa.Engine) -> orm.sessionmaker[Session]:
         return orm.sessionmaker(
@@ -296,6 +301,23 @@ class Database:
             session.commit()
         session.run_after_commit()
 
+    def note(self, action: Callable[[Session], object]) -> bool:
+        """Write what may as well be left out, without waiting for anybody; tells whether it was written.
+
+        For what reading a page notes by the way: no page fails or is late because the database is busy, full or may
+        only be read.
+        """
+        try:
+            with self._impatient() as session:
+                if not self.is_sqlite:
+                    session.execute(_WAIT_HARDLY)
+                action(session)
+                session.commit()
+        except SQLAlchemyError as error:
+            _log.debug("something that could be left out was not written: %s", type(error).__name__)
+            return False
+        return True
+
     def empty_log(self, *, wait_seconds: float = BUSY_TIMEOUT_SECONDS) -> None:
         """Move SQLite's log of recent writes into its file and empty it, so that nothing deleted stays there.
 
@@ -341,6 +363,7 @@ def make_engine(url: str, *, patient: bool = False) -> sa.Engine:
         return engine
     engine = sa.create_engine(url, hide_parameters=True, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
     event.listen(engine, "connect", _open_sqlite)
+    event.listen(engine, "checkin", _leave_nothing_open)
     turns = _Turns()
     event.listen(engine, "begin", turns.begin)
     event.listen(engine, "commit", turns.end)
@@ -367,6 +390,13 @@ def _open_sqlite(connection: sqlite3.Connection, _record: object) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
+def _leave_nothing_open(connection: sqlite3.Connection | None, _record: object) -> None:
+    """End what a COMMIT that failed left open: SQLAlchemy takes that transaction for ended, and its connection is the
+    next one's."""
+    if connection is not None and connection.in_transaction:
+        connection.rollback()
+
+
 class _Turns:
     """Writers of one process, one after the other.
 
@@ -382,6 +412,9 @@ class _Turns:
         if not connection.get_execution_options().get("keypost_writes"):
             connection.exec_driver_sql("BEGIN")
             return
+        if not connection.get_execution_options().get("keypost_waits", True):
+            self._begin_at_once(connection)
+            return
         # Who waits in vain for its turn asks SQLite all the same, which knows best whether somebody writes.
         if self._turn.acquire(timeout=BUSY_TIMEOUT_SECONDS):
             self._with_turn = connection
@@ -390,6 +423,15 @@ class _Turns:
         except BaseException:
             self.end(connection)
             raise
+
+    @staticmethod
+    def _begin_at_once(connection: sa.Connection) -> None:
+        patience = connection.exec_driver_sql("PRAGMA busy_timeout").scalar()
+        connection.exec_driver_sql("PRAGMA busy_timeout=0")
+        try:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        finally:
+            connection.exec_driver_sql(f"PRAGMA busy_timeout={patience}")
 
     def end(self, connection: sa.Connection) -> None:
         if self._with_turn is connection:

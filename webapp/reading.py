@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary
 
 from flask import Flask, Response, request
 from werkzeug.wrappers import Response as BaseResponse
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 LANGUAGE_COOKIE: Final = "keypost-language"
 ZONE_COOKIE: Final = "keypost-zone"
 """What app.js leaves there, because no browser sends its time zone by itself."""
+_NOTED_EVERY: Final = 60  # seconds
+_MOST_NOTED: Final = 10_000
+_NOTED: Final[WeakKeyDictionary[Database, dict[int, float]]] = WeakKeyDictionary()
 _A_YEAR: Final = 365 * 24 * 60 * 60  # seconds
 
 
@@ -35,14 +40,25 @@ def guard(app: Flask) -> None:
     app.teardown_request(end)
 
 
-def meet(database: Database, user: User) -> None:
-    """Answer in this user's language and zone; and remember what their browser says, for mails."""
+def meet(database: Database, user: User, sign_in_id: int) -> None:
+    """Answer in this user's language and zone; and remember what their browser says, for mails, when that is easy."""
     asked, zone = _asked(), _zone()
-    if (asked or user.seen_language, zone or user.seen_zone) != (user.seen_language, user.seen_zone):
-        with database.transaction() as session:
-            languages.note(get_user(session, user.id), language=asked, time_zone=zone)
+    differs = (asked or user.seen_language, zone or user.seen_zone) != (user.seen_language, user.seen_zone)
+    if differs and _is_due(database, sign_in_id):
+        database.note(lambda session: languages.note(get_user(session, user.id), language=asked, time_zone=zone))
     language = valid_language(user.language) or asked or SOURCE
     read_by(Reader(language, valid_zone(user.time_zone) or zone or valid_zone(user.seen_zone) or "UTC"))
+
+
+def _is_due(database: Database, sign_in_id: int) -> bool:
+    """Whether nothing was noted for this session within the minute: two browsers may differ at each page."""
+    noted, now = _NOTED.setdefault(database, {}), time.monotonic()
+    if now - noted.get(sign_in_id, -_NOTED_EVERY) < _NOTED_EVERY:
+        return False
+    if len(noted) > _MOST_NOTED:
+        noted.clear()
+    noted[sign_in_id] = now
+    return True
 
 
 def remember(response: BaseResponse, language: str) -> None:

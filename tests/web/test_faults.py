@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from tests.support.people import Person, claim
 from tests.support.tcp_proxy import Proxy, proxy
 from webapp import create_app, silence
 from webapp.config import Config
-from webapp.db import Database, utc_now
+from webapp.db import BUSY_TIMEOUT_SECONDS, Database, utc_now
 from webapp.installation import open_installation
 
 NEW = {"name": "Host", "kind": "Server", "notes": "x" * 1500}
@@ -75,6 +75,67 @@ def test_while_another_holds_the_database_writers_get_503_and_readers_their_page
     assert alice.get("/resources").status_code == 200
     holder.execute("ROLLBACK")
     assert alice.post("/resources/new", NEW).status_code == 303
+
+
+LATER = timedelta(minutes=20)
+SOMEWHERE_ELSE = {"Accept-Language": "de"}
+
+
+@pytest.fixture(params=["held", "full", "read-only"])
+def unwritable(request: pytest.FixtureRequest, alice: Person, sqlite: Database) -> Iterator[Callable[[], object]]:
+    """A database that can be read alone; gives what ends that."""
+    alice.get("/profile")
+    connection = sqlite3.connect(str(sqlite.url.database), isolation_level=None, check_same_thread=False)
+    if request.param == "held":
+        connection.execute("BEGIN IMMEDIATE")
+        yield lambda: connection.execute("ROLLBACK")
+    elif request.param == "full":
+        _fill_disk(sqlite)
+        yield lambda: _pragma(sqlite, "max_page_count=1000000")
+    else:
+        _pragma(sqlite, "query_only=1")
+        yield lambda: _pragma(sqlite, "query_only=0")
+    connection.close()
+
+
+def test_where_nothing_can_be_written_pages_are_read_without_waiting(
+    alice: Person, sqlite: Database, unwritable: Callable[[], object]
+) -> None:
+    sqlite.clock = lambda: utc_now() + LATER
+    for path in ("/resources", "/profile", "/admin/users", "/admin/audit", "/admin/outbox", "/admin/settings/mail"):
+        began = time.monotonic()
+        assert alice.client.get(path, headers=SOMEWHERE_ELSE).status_code == 200, path
+        assert time.monotonic() - began < BUSY_TIMEOUT_SECONDS, path
+    unwritable()
+    assert alice.post("/resources/new", NEW).status_code == 303
+
+
+def test_who_goes_on_reading_is_not_signed_out_though_nothing_can_be_written(
+    alice: Person, sqlite: Database, unwritable: Callable[[], object]
+) -> None:
+    for minutes in (20, 40, 60):
+        sqlite.clock = lambda minutes=minutes: utc_now() + timedelta(minutes=minutes)  # type: ignore[misc]
+        assert alice.get("/resources").status_code == 200
+    sqlite.clock = lambda: utc_now() + timedelta(minutes=91)
+    assert alice.get("/resources").status_code == 302
+    unwritable()
+    assert alice.get("/resources").status_code == 302
+
+
+def test_a_browser_that_says_something_else_at_each_page_makes_it_write_once_a_minute(
+    alice: Person, database: Database
+) -> None:
+    alice.client.get("/resources", headers={"Accept-Language": "en"})
+    begun: list[object] = []
+    sa.event.listen(
+        database.engine,
+        "begin",
+        lambda connection: begun.append(1) if connection.get_execution_options().get("keypost_writes") else None,
+    )
+    for _ in range(3):
+        for language in ("de", "en"):
+            assert alice.client.get("/resources", headers={"Accept-Language": language}).status_code == 200
+    assert len(begun) <= 1
 
 
 def test_a_writer_waits_for_another_that_ends_in_time(

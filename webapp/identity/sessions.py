@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
+from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
@@ -30,6 +31,7 @@ from webapp.keyring import Secret
 PROOF_HOLDS: Final = timedelta(minutes=5)
 SECOND_STEP_WITHIN: Final = timedelta(minutes=10)
 _SEEN_EVERY = timedelta(minutes=1)
+_UNWRITTEN: Final[WeakKeyDictionary[Database, dict[int, datetime]]] = WeakKeyDictionary()
 _WRONG_CODE = lazy(
     "That code is not right, or it has been used already. Wait for the next one, or use a recovery code."
 )
@@ -196,16 +198,29 @@ def resume(database: Database, token: str) -> Resumed | None:
             return None
         sign, user, saved, has_second_factor, has_passkey = row
         rules, now = saved or policy.default(), session.now()
-        if now - sign.seen_at > rules.idle or now - sign.created_at > rules.longest:
+        seen_at = max(sign.seen_at, _unwritten(database).get(sign.id, sign.seen_at))
+        if now - seen_at > rules.idle or now - sign.created_at > rules.longest:
             return None
-        if sign.seen_at > now + CLOCK_TOLERANCE:  # The clock was set back: nobody knows how old this session is.
+        if seen_at > now + CLOCK_TOLERANCE:  # The clock was set back: nobody knows how old this session is.
             return None
     if now - sign.seen_at > _SEEN_EVERY:
-        with database.transaction() as session:
-            session.execute(sa.update(SignIn).where(SignIn.id == sign.id).values(seen_at=now))
+        _note_seen(database, sign.id, now)
     lacks = rules.needs_second_factor(user.role) and not has_second_factor
     proved = timedelta() <= now - sign.proved_at <= PROOF_HOLDS
     return Resumed(user, sign.id, proved, bool(has_second_factor), bool(has_passkey), lacks)
+
+
+def _note_seen(database: Database, sign_in_id: int, now: datetime) -> None:
+    seen = sa.update(SignIn).where(SignIn.id == sign_in_id).values(seen_at=now)
+    if database.note(lambda session: session.execute(seen)):
+        _unwritten(database).pop(sign_in_id, None)
+    else:
+        _unwritten(database)[sign_in_id] = now
+
+
+def _unwritten(database: Database) -> dict[int, datetime]:
+    """When sessions were last seen, as far as the database could not be told: nobody is signed out on its account."""
+    return _UNWRITTEN.setdefault(database, {})
 
 
 def prove(database: Database, actor: Actor, token: str, *, password: Secret, code: str) -> str:
