@@ -12,7 +12,7 @@ from flask import Response as FlaskResponse
 from itsdangerous import BadData, URLSafeTimedSerializer
 from werkzeug.wrappers import Response
 
-from webapp import challenge, htmx, ingress, reading
+from webapp import challenge, htmx, ingress, once, reading
 from webapp.actor import Actor, Role
 from webapp.challenge import Purpose
 from webapp.errors import Invalid, Unavailable
@@ -33,8 +33,10 @@ _USERS_PER_BROWSER = 20
 _STEP_UP = "keypost_step_up"
 _PROOF = ("proof_password", "proof_code", "proof_passkey")
 _LONGEST_PROOF = (2000, 2000, 20_000)
+_FORM_TOKEN = "csrf_token"  # noqa: S105 - the name of a field
+_MADE_BY = "made_by"
 # What a page of a session may not carry on to the next: what was typed in secret, and tokens of their own page.
-_NOT_CARRIED = ("password", "current", "secret", "code", "token", "proof_")
+_NOT_CARRIED = ("password", "current", "secret", "code", "token", "proof_", _MADE_BY)
 # Where somebody may go whose role needs a second factor that is not set up yet.
 _BEFORE_SECOND_FACTOR = frozenset({"second_factor", "passkeys", "session", "confirmation"})
 
@@ -93,12 +95,13 @@ def guard(app: Flask, installation: Installation) -> None:
         view = app.view_functions[request.endpoint]
         access: Access = getattr(view, _ATTRIBUTE)
         if not access.lets_in(current_actor_or_none()):
-            return _lead_in(installation)
+            return _again_as_before() or _lead_in(installation)
         if access is not Access.PUBLIC and lacks_second_factor() and request.blueprint not in _BEFORE_SECOND_FACTOR:
             return htmx.go(url_for("second_factor.show"))
-        if getattr(view, _STEP_UP):
+        again = once.begin()
+        if again is None and getattr(view, _STEP_UP):
             _ask_before()
-        return None
+        return again
 
     app.before_request(check)
     app.after_request(_know_browser)
@@ -113,7 +116,12 @@ def recognise(installation: Installation) -> None:
     g.resumed = sessions.resume(installation.database, token) if isinstance(token, str) else None
     g.actor = g.resumed.user.actor(source()) if g.resumed is not None else None
     if g.resumed is not None:
-        reading.meet(installation.database, g.resumed.user)
+        reading.meet(installation.database, g.resumed.user, g.resumed.sign_in_id)
+
+
+def _again_as_before() -> Response | None:
+    """What a first click was answered, when it gave the session another token and this is the second one."""
+    return once.answered_before() if current_actor_or_none() is None else None
 
 
 def _lead_in(installation: Installation) -> Response:
@@ -230,6 +238,29 @@ def can_send_again(installation: Installation) -> bool:
     return ingress.is_from_our_page(installation.config, installation.database)
 
 
+def is_of_somebody_else() -> bool:
+    """Whether this form was opened by somebody else than who is signed in now, or nobody knows by whom."""
+    actor = current_actor_or_none()
+    return actor is not None and actor.id != _maker()
+
+
+def _maker() -> int | None:
+    """Who was signed in when this form was opened: its page says so, or its token."""
+    if _MADE_BY in request.form:
+        return request.form.get(_MADE_BY, type=int)
+    try:
+        content = str(_form_signer().loads(request.form.get(_FORM_TOKEN, "")))
+    except BadData:
+        return None
+    user_id, names_user, _random = content.partition(".")
+    return int(user_id) if names_user else None
+
+
+def _form_signer() -> URLSafeTimedSerializer:
+    """What Flask-WTF signs a form's token with."""
+    return URLSafeTimedSerializer(str(current_app.secret_key), salt="wtf-csrf-token")
+
+
 def send_again_page(status: int) -> FlaskResponse:
     """Keep what was typed in a page that sends it again, after somebody has signed in and looked at it once more."""
     secret = any(request.form.get(name) for name in request.form if "password" in name or "secret" in name)
@@ -237,6 +268,7 @@ def send_again_page(status: int) -> FlaskResponse:
         render_template(
             "session/ended.html",
             carried=_carried(),
+            made_by=_maker(),
             action=request.full_path.rstrip("?"),
             lacks_secret=secret,
             lacks_file=any(file.filename for file in request.files.values()),
@@ -305,10 +337,14 @@ def _browser_signer() -> URLSafeTimedSerializer:
     return URLSafeTimedSerializer(str(current_app.secret_key), salt="known browser")
 
 
-def remember(token: str) -> None:
-    """Put a fresh session's token into the cookie; nothing of what the cookie held before survives."""
+def remember(token: str, user_id: int) -> None:
+    """Put a fresh session's token into the cookie; nothing of what the cookie held before survives.
+
+    The forms' own token names its user, so that a form tells whose it is also when the session has ended.
+    """
     session.clear()
     session["token"] = token
+    session[_FORM_TOKEN] = f"{user_id}.{secrets.token_hex(20)}"
 
 
 def forget() -> None:

@@ -12,8 +12,9 @@ from flask_wtf.csrf import CSRFError
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response as BaseResponse
 
-from webapp import access, htmx
+from webapp import access, htmx, once
 from webapp.actor import NOBODY, Actor, Role
 from webapp.audit import refused
 from webapp.db import is_full
@@ -111,12 +112,23 @@ def _problem(problem: Problem) -> Response:
     return _answer(status, str(problem))
 
 
-def _stale_form(error: CSRFError) -> Response:
+def _stale_form(error: CSRFError) -> BaseResponse:
     installation = cast("Installation", current_app.extensions["installation"])
+    again = once.answered_this_session()
+    if again is not None:
+        return again
     if access.can_send_again(installation):
         access.recognise(installation)
         if htmx.is_htmx():
             return htmx.session_ended()
+        if access.is_of_somebody_else():
+            return _answer(
+                409,
+                _(
+                    "Somebody else filled in this form, who was signed in on this browser before you. It was not sent, "
+                    "and nothing of it is kept. Open its page anew to do this yourself."
+                ),
+            )
         return access.send_again_page(400)
     return _answer(
         400,

@@ -15,8 +15,9 @@ from wtforms import PasswordField
 from wtforms.fields.core import UnboundField
 
 import webapp.forms
-from tests.support.people import HTMX, PASSWORD, Person, csrf_token
+from tests.support.people import HTMX, PASSWORD, Person, add_person, csrf_token
 from webapp import access
+from webapp.actor import Role
 from webapp.db import Database, utc_now
 
 OURS = {"Sec-Fetch-Site": "same-origin"}
@@ -101,3 +102,47 @@ def test_a_part_of_a_page_is_told_and_may_ask_for_a_new_token(alice: Person, app
 def test_nobody_goes_on_with_what_somebody_else_typed(alice: Person) -> None:
     assert alice.get(f"/sign-in/_token?user={(alice.user.id or 0) + 1}").status_code == 409
     assert alice.get("/sign-in/_token").status_code == 409
+
+
+@pytest.fixture
+def bob(app: Flask, alice: Person, database: Database) -> Person:
+    return add_person(app, database, email="bob@example.com", name="Bob", role=Role.PASSWORD_ADMINISTRATOR)
+
+
+DROPPED = "Somebody else filled in this form"
+
+
+def test_what_was_kept_for_somebody_is_not_sent_by_whoever_signs_in_next(
+    alice: Person, bob: Person, kept: TestResponse
+) -> None:
+    sign_in_again(alice.client, "bob@example.com")
+    refused = alice.client.post("/resources/new", data=fields(kept.text), headers=OURS)
+    assert refused.status_code == 409
+    assert DROPPED in refused.text
+    assert "A “mail”" not in refused.text
+    assert "A “mail”" not in alice.get("/resources").text
+
+
+def test_a_form_left_open_is_not_sent_by_whoever_signs_in_next(alice: Person, bob: Person) -> None:
+    data = {"csrf_token": csrf_token(alice.client), **TYPED}
+    alice.post("/sign-out")
+    sign_in_again(alice.client, "bob@example.com")
+    refused = alice.client.post("/resources/new", data=data, headers=OURS)
+    assert (refused.status_code, DROPPED in refused.text) == (409, True)
+
+
+def test_a_form_kept_after_signing_out_is_still_that_of_who_made_it(alice: Person, bob: Person) -> None:
+    data = {"csrf_token": csrf_token(alice.client), **TYPED}
+    alice.post("/sign-out")
+    shown = alice.client.post("/resources/new", data=data, headers=OURS)
+    assert "Your session has ended" in shown.text
+    sign_in_again(alice.client, "bob@example.com")
+    assert DROPPED in alice.client.post("/resources/new", data=fields(shown.text), headers=OURS).text
+    sign_in_again(alice.client)
+    again = alice.client.post("/resources/new", data=fields(shown.text), headers=OURS)
+    assert alice.client.post("/resources/new", data=fields(again.text), headers=OURS).status_code == 303
+
+
+def test_a_form_of_nobody_knows_whom_is_not_sent(alice: Person, app: Flask) -> None:
+    data = {"csrf_token": csrf_token(app.test_client()), **TYPED}
+    assert alice.client.post("/resources/new", data=data, headers=OURS).status_code == 409

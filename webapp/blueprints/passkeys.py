@@ -126,7 +126,7 @@ def sign_in() -> BaseResponse | tuple[str, int]:
         if asked is None:
             raise Invalid(_("That took too long. Try again."))
         with database().transaction() as transaction:
-            token, _user = sessions.sign_in_by_passkey(
+            token, user = sessions.sign_in_by_passkey(
                 transaction,
                 challenge.party(transaction),
                 challenge=asked,
@@ -140,7 +140,7 @@ def sign_in() -> BaseResponse | tuple[str, int]:
         form = SignInForm(formdata=None, next=target)
         form.problem = str(error)
         return render_template("session/sign_in.html", form=form, unclaimed=False), htmx.INVALID
-    access.remember(token)
+    access.remember(token, user.id)
     return redirect(target or url_for("resources.index"), 303)
 
 

@@ -46,7 +46,7 @@ def begin() -> Response | tuple[str, int]:
     if not form.validate():
         return _sign_in(form), htmx.INVALID
     try:
-        token, _user = sessions.sign_in(
+        token, user = sessions.sign_in(
             database(),
             form.email.data or "",
             Secret(form.password.data or ""),
@@ -59,7 +59,7 @@ def begin() -> Response | tuple[str, int]:
     except Unavailable as error:
         form.problem = str(error)
         return _sign_in(form), 503
-    access.remember(token)
+    access.remember(token, user.id)
     return _go_on(token, access.safe_next(form.next.data))
 
 
@@ -91,7 +91,7 @@ def finish() -> Response | tuple[str, int]:
     except Invalid as error:
         form.blame(error)
         return _second_step(form, factors), htmx.INVALID
-    access.remember(token)
+    access.remember(token, user.id)
     if how == "recovery code":
         _say_how_many_are_left(user)
     return redirect(access.safe_next(form.next.data) or url_for("resources.index"), 303)

@@ -36,7 +36,7 @@ def claim() -> Response | tuple[str, int]:
     if not form.validate():
         return htmx.invalid("setup/form.html", form=form)
     try:
-        token, _user = setup.claim(
+        token, user = setup.claim(
             database(),
             form.token.data or "",
             email=form.email.data or "",
@@ -47,5 +47,5 @@ def claim() -> Response | tuple[str, int]:
     except Invalid as error:
         form.blame(error)
         return htmx.invalid("setup/form.html", form=form)
-    access.remember(token)
+    access.remember(token, user.id)
     return htmx.done("admin.index")

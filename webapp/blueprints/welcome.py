@@ -23,7 +23,9 @@ bp = Blueprint("welcome", __name__, url_prefix="/welcome")
 def show() -> str:
     """Greet the link's owner; opening it spends nothing, because mail programs open links too."""
     token = request.args.get("token", "")
-    return render_template("welcome/form.html", form=WelcomeForm(formdata=None, token=token), **_context(token))
+    return render_template(
+        "welcome/form.html", form=WelcomeForm(formdata=None, token=token), **_context(_opened(token))
+    )
 
 
 @bp.post("")
@@ -32,7 +34,7 @@ def spend() -> Response | tuple[str, int]:
     """Set the password; a newcomer is signed in, everybody else signs in with it."""
     form = WelcomeForm()
     token = form.token.data or ""
-    context = _context(token)
+    opened = _opened(token)
     if form.validate():
         try:
             session_token = links.spend(database(), token, Secret(form.password.data or ""), access.source())
@@ -43,12 +45,15 @@ def spend() -> Response | tuple[str, int]:
                 access.forget()
                 flash(_("Your new password is set, and every session has ended. Sign in with it."))
                 return htmx.done("session.sign_in")
-            access.remember(session_token)
+            access.remember(session_token, opened.user.id)
             return htmx.done("resources.index")
-    return htmx.invalid("welcome/form.html", form=form, **context)
+    return htmx.invalid("welcome/form.html", form=form, **_context(opened))
 
 
-def _context(token: str) -> dict[str, object]:
+def _opened(token: str) -> Opened:
     with database().reading() as session:
-        opened: Opened = links.open_link(session, token)
+        return links.open_link(session, token)
+
+
+def _context(opened: Opened) -> dict[str, object]:
     return {"user": opened.user, "is_newcomer": opened.user.password_hash is None}

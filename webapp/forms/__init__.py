@@ -15,8 +15,8 @@ from webapp.i18n import gettext as _
 
 _MOST_NAMED: Final = 5
 _LONGEST_NAMED: Final = 40  # characters
-# What any form may carry besides its own: the proof of who one is, and where to go on to.
-_ANYWHERE: Final = frozenset({"csrf_token", "proof_password", "proof_code", "proof_passkey", "next", "once"})
+# What any form may carry besides its own: the proof of who one is, where to go on to, and whose it is.
+_ANYWHERE: Final = frozenset({"csrf_token", "proof_password", "proof_code", "proof_passkey", "next", "once", "made_by"})
 
 _log = logging.getLogger(__name__)
 

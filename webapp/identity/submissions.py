@@ -2,44 +2,71 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from webapp.db import Base, Session, UtcDateTime
+from webapp.db import Base, Session, UtcDateTime, sealed_as
+from webapp.keyring import Secret
 
 _REMEMBERED: Final = timedelta(hours=1)
 _LONGEST: Final = timedelta(minutes=1)
 
 
 class Submission(Base):
-    """One form as one person sent it. key: a keyed hash of who, where to and what; answer: empty while it is done."""
+    """One form as one browser sent it. key: a keyed hash of which browser, where to and what.
+
+    sealed: what it was answered, which may open a session; None while it is done.
+    """
 
     __tablename__ = "submissions"
 
     key: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
     at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
-    answer: Mapped[str] = mapped_column(sa.Text, default="")
+    sealed: Mapped[bytes | None] = mapped_column(info=sealed_as("{key}", field="answer"))
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A form that was sent before. answer: None while it is done; at: when it was begun."""
+
+    answer: Secret | None
+    at: datetime
 
 
 def begin(session: Session, key: str) -> bool:
     """Take this form on; False when it is being done or was done within the hour. What a crash left is forgotten."""
+    forget_old(session)
+    return session.add_unless_there(Submission, key=key, at=session.now(), sealed=None)
+
+
+def forget_old(session: Session) -> None:
+    """Delete what was done more than an hour ago, and what a crash left."""
     now = session.now()
-    over = sa.and_(Submission.answer == "", Submission.at < now - _LONGEST)
+    over = sa.and_(Submission.sealed.is_(None), Submission.at < now - _LONGEST)
     session.execute(sa.delete(Submission).where(sa.or_(Submission.at < now - _REMEMBERED, over)))
-    return session.add_unless_there(Submission, key=key, at=now, answer="")
 
 
-def answered(session: Session, key: str) -> str | None:
-    """What the form was answered; empty while it is being done, None when it came to nothing."""
-    return session.scalar(sa.select(Submission.answer).where(Submission.key == key))
+def look_up(session: Session, key: str) -> Answered | None:
+    """What became of the form; None when it came to nothing, or was never sent. Raises SealBroken."""
+    row = session.get(Submission, key)
+    if row is None:
+        return None
+    answer = session.keyring.unseal(row.sealed, **_place(key)) if row.sealed is not None else None
+    return Answered(answer, row.at)
 
 
-def end(session: Session, key: str, answer: str) -> None:
-    """Keep the answer for a second click; an empty one lets the form be sent again."""
-    if answer:
-        session.execute(sa.update(Submission).where(Submission.key == key).values(answer=answer))
+def end(session: Session, key: str, answer: Secret | None) -> None:
+    """Keep the answer for a second click; without one the form may be sent again."""
+    this = Submission.key == key
+    if answer is None:
+        session.execute(sa.delete(Submission).where(this))
     else:
-        session.execute(sa.delete(Submission).where(Submission.key == key))
+        session.execute(sa.update(Submission).where(this).values(sealed=session.keyring.seal(answer, **_place(key))))
+
+
+def _place(key: str) -> dict[str, Any]:
+    return {"table": Submission.__tablename__, "row": key, "field": "answer"}

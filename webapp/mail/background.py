@@ -17,7 +17,7 @@ from typing import Any, Final
 from webapp.actor import Actor, program
 from webapp.audit import upkeep
 from webapp.db import Database, Session
-from webapp.identity import forgotten, quota, sessions
+from webapp.identity import forgotten, quota, sessions, submissions
 from webapp.identity.imports import PEOPLE
 from webapp.importing import Importing
 from webapp.mail import checks, ending, route
@@ -112,6 +112,7 @@ class BackgroundWork:
         with self._database.transaction() as session:
             sessions.forget_old(session)
             quota.forget_old(session)
+            submissions.forget_old(session)
             PEOPLE.forget_old(session)
             RESOURCES.forget_old(session)
         self._database.empty_log(wait_seconds=0.05)  # Ten minutes later nobody may be reading.
