@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,3 +49,26 @@ def test_both_units_have_the_same_limits() -> None:
     one, other = ([line for line in unit.read_text().splitlines() if not line.startswith(own)] for unit in UNITS)
     assert one == other
     assert "User=keypost" in one
+
+
+REFUSE_WRITABLE_AND_EXECUTABLE = """
+import ctypes, os, sys
+PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN = 65, 1
+if sys.platform != "linux" or ctypes.CDLL(None).prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0):
+    sys.exit(77)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+@pytest.mark.parametrize(
+    "command", [["-m", "webapp.cli", "users", "list"], ["-c", "import psycopg, webapp.mail.worker"]]
+)
+def test_no_memory_has_to_be_writable_and_executable(tmp_path: Path, command: list[str]) -> None:
+    surroundings = {**os.environ, "KEYPOST_INSTANCE": str(tmp_path / "instance")}
+    limited = [sys.executable, "-c", REFUSE_WRITABLE_AND_EXECUTABLE, *command]
+    result = subprocess.run(
+        limited, env=surroundings, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    if result.returncode == 77:
+        pytest.skip("this kernel (before 6.3) cannot refuse it")
+    assert result.returncode == 0, result.stderr

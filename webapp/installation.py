@@ -112,10 +112,13 @@ def _leave_no_core() -> None:
 
 def open_unchanged(config: Config) -> Installation:
     """Open an installation as it is: nothing is made and nothing is migrated. Raises CannotStart."""
-    keyring = read_key_file(config.master_key_file)
     url = make_url(config.database_url)
     if url.get_backend_name() == "sqlite" and not os.path.exists(str(url.database)):
-        raise CannotStart(f"There is no database {url.database} yet. Start once with bin/serve, which makes it.")
+        raise CannotStart(
+            f"There is no database {url.database} yet. Start once with bin/serve, which makes it; or if your vault is "
+            "elsewhere, give this command the same KEYPOST_INSTANCE as bin/serve has."
+        )
+    keyring = read_key_file(config.master_key_file)
     engine = make_engine(config.database_url)
     try:
         _refuse_half_restored(engine)

@@ -72,6 +72,12 @@ def test_what_fails_ends_with_status_1_and_says_what_to_do(config: Config) -> No
     assert "chmod go= " in result.output
 
 
+def test_before_the_first_start_it_sends_nobody_looking_for_a_key(tmp_path: Path) -> None:
+    nowhere = Config.from_environment({"KEYPOST_INSTANCE": str(tmp_path / "nowhere")})
+    assert _finding(nowhere, "Master key").remedy == "The first bin/serve makes it."
+    assert "give this command the same KEYPOST_INSTANCE" in _finding(nowhere, "Database").sentence
+
+
 def test_it_makes_and_changes_nothing(config: Config, tmp_path: Path) -> None:
     before = _files(config.instance)
     _doctor(config)

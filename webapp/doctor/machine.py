@@ -41,6 +41,10 @@ def file_modes(config: Config) -> Finding:
 @on_machine("Master key")
 def master_key(config: Config) -> Finding:
     """Whether the key is there, whole, private and made at random."""
+    database = make_url(config.database_url)
+    is_sqlite = database.get_backend_name() == "sqlite"
+    if is_sqlite and not config.master_key_file.exists() and not Path(str(database.database)).exists():
+        return failing(f"There is no master key {config.master_key_file} yet.", "The first bin/serve makes it.")
     try:
         keyring = read_key_file(config.master_key_file)
     except CannotStart as problem:
