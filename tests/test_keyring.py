@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from webapp import keyring
 from webapp.errors import CannotStart
 from webapp.keyring import KEY_BYTES, Keyring, SealBroken, Secret, make_key_file, read_key_file
 
@@ -151,6 +152,20 @@ def test_a_key_open_to_others_is_refused(tmp_path: Path) -> None:
     make_key_file(path)
     path.chmod(0o640)
     with pytest.raises(CannotStart, match="chmod 600"):
+        read_key_file(path)
+
+
+def test_a_key_that_systemd_hands_over_may_show_the_bit_of_its_access_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyring, "CREDENTIALS", tmp_path)
+    path = tmp_path / "keypost.service" / "master.key"
+    path.parent.mkdir(mode=0o700)
+    make_key_file(path)
+    path.chmod(0o440)
+    read_key_file(path)
+    path.chmod(0o444)
+    with pytest.raises(CannotStart, match="open to other users"):
         read_key_file(path)
 
 

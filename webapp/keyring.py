@@ -34,6 +34,8 @@ _NONCE_BYTES: Final = 12
 _KEY_ID_END: Final = 1 + _KEY_ID_BYTES
 _HEADER_BYTES: Final = _KEY_ID_END + _NONCE_BYTES
 KEY_BYTES: Final = 32
+CREDENTIALS: Final = Path("/run/credentials")
+"""Where systemd hands keys over (systemd.exec(5), LoadCredential), in folders that it keeps shut itself."""
 
 
 class Secret:
@@ -224,7 +226,7 @@ def read_key_file(path: Path) -> Keyring:
             f"The master key {path} cannot be read ({error.strerror}). The secrets in this database open with that "
             "key alone: put it back from where you keep its copy, or name it with KEYPOST_MASTER_KEY_FILE."
         ) from None
-    if mode & 0o077:
+    if mode & open_to_others(path):
         raise CannotStart(f"The master key {path} is open to other users. Close it with: chmod 600 {path}")
     try:
         master = bytes.fromhex(text.decode("ascii"))
@@ -240,6 +242,14 @@ def read_key_file(path: Path) -> Keyring:
             "Put the right one back; for a new installation remove it, and Keypost makes one."
         )
     return keyring
+
+
+def open_to_others(key_file: Path) -> int:
+    """The bits of its mode that the file of a master key must not have.
+
+    systemd since 254 lets the service in by an access list, whose mask shows as the group's bit to read.
+    """
+    return 0o037 if CREDENTIALS in key_file.parents else 0o077
 
 
 def _is_sample(master: bytes) -> bool:

@@ -16,7 +16,7 @@ from webapp.config import Config
 from webapp.db import utc_now
 from webapp.doctor.findings import Finding, failing, ok, on_machine, warning
 from webapp.errors import CannotStart
-from webapp.keyring import read_key_file
+from webapp.keyring import open_to_others, read_key_file
 
 LEAST_FREE: Final = 0.10
 """The part of a disk that should be free."""
@@ -31,9 +31,9 @@ def file_modes(config: Config) -> Finding:
     """Whether everything in the instance folder, and the key, is this user's alone."""
     if not config.instance.is_dir():
         return failing(f"The folder {config.instance} is not there.", "Start once with bin/serve, which makes it.")
-    open_to_others = [path for path in _private_files(config) if _mode(path) & 0o077]
-    if open_to_others:
-        names = " ".join(str(path) for path in open_to_others)
+    reachable = [path for path in _private_files(config) if _mode(path) & open_to_others(path)]
+    if reachable:
+        names = " ".join(str(path) for path in reachable)
         return failing(f"Other users of this machine can reach {names}.", f"Close it: chmod go= {names}")
     return ok(f"{config.instance} and all that lies in it belong to this user alone.")
 
