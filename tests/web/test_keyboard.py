@@ -11,7 +11,7 @@ def test_single_keys_are_on_until_somebody_switches_them_off(alice: Person) -> N
     assert "<body data-single-keys" in alice.get("/resources").text
     assert alice.post("/profile/keyboard", {}).status_code == 303
     assert "data-single-keys" not in alice.get("/resources").text
-    assert "single-key shortcuts are off" in alice.get("/profile").text
+    assert "single-key shortcuts off" in alice.get("/profile").text
     assert alice.post("/profile/keyboard", {"single_keys": "y"}).status_code == 303
     assert "data-single-keys" in alice.get("/resources").text
 
