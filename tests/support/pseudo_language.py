@@ -62,7 +62,7 @@ class _Spoken(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = {name: value or "" for name, value in attrs}
-        foreign = "lang" in given and given["lang"] != "de"
+        foreign = tag != "html" and "lang" in given
         silent = tag in _UNSPOKEN or foreign or (bool(self._within) and self._within[-1][1])
         if tag not in _VOID:
             self._within.append((tag, silent))

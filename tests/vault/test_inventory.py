@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from webapp import spreadsheet
 from webapp.errors import Invalid
+from webapp.i18n import Reader, reading_as
 from webapp.keyring import Secret
 from webapp.vault import inventory
 from webapp.vault.inventory import COLUMNS, Columns, Entry
@@ -86,6 +87,12 @@ def test_a_line_of_data_with_one_word_of_a_heading_is_no_heading() -> None:
 def test_a_type_of_ours_stays(kind: str) -> None:
     [entry] = entries(f"Title,Password,Username,Type\na,b,c,{kind}\n")
     assert entry.details.kind.upper() == kind.upper()
+
+
+def test_a_type_may_be_named_in_the_readers_language() -> None:
+    with reading_as(Reader("de")):
+        [entry] = entries("Titel,Passwort,Benutzer,Typ\na,b,c,Netzwerkgerät\n")
+    assert entry.details.kind == "Network device"
 
 
 def test_a_type_that_is_none_of_ours_is_another() -> None:

@@ -86,6 +86,16 @@ def test_a_reader_of_german_adds_the_same_people(alice: Person, database: Databa
     assert emails(database) == ["alice@example.com", "bob@example.test", "carol@example.test"]
 
 
+def test_a_german_table_is_understood_by_a_reader_of_german(alice: Person, database: Database) -> None:
+    alice.post("/profile/language", {"language": "de", "time_zone": ""})
+    where = draft(alice, "Name;E-Mail;Rolle\nBea;bea@example.test;Passwort-Prüfer\n")
+    alice.post(f"{where}/start", {"by_mail": "y"})
+    finish(database)
+    with database.reading() as session:
+        roles = dict(session.execute(sa.select(User.email, User.role)).tuples().all())
+    assert roles["bea@example.test"] == "password-auditor"
+
+
 def test_the_example_shows_a_line_below_its_headings(alice: Person) -> None:
     assert 'placeholder="Name;E-mail;Role\nAnn Example;' in alice.get("/admin/users/import").text
 

@@ -21,6 +21,8 @@ from tests.support.people import Person, add_person, claim, csrf_token
 from tests.support.pseudo_language import speak, unmarked
 from webapp.actor import Role, command_line
 from webapp.db import Database
+from webapp.identity.imports import PEOPLE
+from webapp.mail.discovery import FIELD
 from webapp.trust.store import import_certificates
 
 pytestmark = pytest.mark.parametrize("installation", ["sqlite"], indirect=True)
@@ -36,13 +38,15 @@ BEFORE: Final = (
 PLAIN: Final = {"/healthz", "/healthz/live", "/healthz/ready", "/identity-check", "/metrics"}
 
 TYPED: Final = (
-    "Alice Admin", "Bob Builder", "Bob", "Gordon Gone", "Lata Later", "Wilhelmina Featherstonehaugh-Cholmondeley",
-    "Carol", "Mail provider", "Core switch", "Customer database", "Zoë’s database", "Backup store", "Robin Berger",
+    "Alice Admin", "Bob Builder", "Bob", "bob", "king", "Gordon Gone", "Lata Later",
+    "Wilhelmina Featherstonehaugh-Cholmondeley", "Carol", "Mail provider", "Core switch", "Customer database",
+    "Zoë’s database", "Backup store", "Robin Berger",
     "A-resource-whose-name-is-one-very-long-word-as-machines-like-to-make-them", "a password of a mailbox",
     "Example Company Mail 2024", "Example Company Root", "keypost", "reporting", "abuse", "root", "Read only",
-    "no such thing", "nobody at all", "Ihr Konto in",
+    "no such thing", "nobody at all", "no name at all", "Proton Mail (Bridge)", "from-keepass", "from-a-spreadsheet",
+    "Alex Meyer", "Build server 3",
 )  # fmt: skip
-"""What people typed, longest names first where one holds another."""
+"""What people typed, and what examples are called; longer names first where one begins with another."""
 ALLOWED: Final = {
     r"[\w.+-]+@[\w.-]+": "an address",
     r"\b[\w-]+(\.[\w-]+)*\.(test|example|com|local|csv|pem)\b": "a host or a file",
@@ -59,7 +63,7 @@ ALLOWED: Final = {
     r"\b(UTF-8|Windows-1252)\b": "an encoding’s name",
     r"-----BEGIN CERTIFICATE-----": "how a certificate begins",
     r"220 \S+ ESMTP Keypost test server": "a mail server’s words",
-    r"OU=[^⟦]*": "a certificate’s subject",
+    r"(OU|CN)=[^⟦]*|\bEC P-256\b": "a certificate’s subject",
     r"\{\{ \w+ \}\}|\w+(?=⟦ einfügen⟧)": "a placeholder of a mail’s text",
     r"\b[A-Z2-7]{32}\b": "an authenticator app’s secret",
     r"\b(PLAIN|8BITMIME|SMTPUTF8|PIPELINING|ENHANCEDSTATUSCODES|SIZE|HELP|TLSv1\.\d|TLS_\w+)\b": "a protocol’s word",
@@ -68,9 +72,17 @@ ALLOWED: Final = {
     r"\d{3} \d\.\d\.\d [^⟦]*": "a mail server’s words",
 }  # fmt: skip
 """What stands in pages as it is, in every language, and why."""
-DATA: Final = re.compile("|".join([*ALLOWED, *(rf"\b{re.escape(each)}\b" for each in TYPED)]))
-COLUMNS: Final = re.compile(rf"{DATA.pattern}|\b(Title|Username|Password|URL|Notes|TOTP)\b")
+DATA: Final = re.compile("|".join([*ALLOWED, *(rf"\b{re.escape(each)}(?!\w)" for each in TYPED)]))
+COLUMNS: Final = re.compile(
+    rf"{DATA.pattern}|\b(Password User|Name|E-mail|Role|Title|Username|Password|URL|Notes|TOTP)\b"
+)
 """The same, where a table’s own headings are shown."""
+
+
+PEOPLE_TABLE: Final = (
+    "Name,E-mail,Role\nCarol,carol@example.test,Password Auditor\nBob,bob,Password User\n,lata@example.test,\n"
+    "Gordon Gone,gone@example.test,king\nCarol,carol@example.test,\nAlice Admin,alice@example.test,Administrator\n"
+)
 
 
 @dataclass
@@ -80,8 +92,11 @@ class Reading:
     client: FlaskClient
     found: dict[str, list[str]] = field(default_factory=dict)
     forms: dict[str, dict[str, str]] = field(default_factory=dict)
+    links: dict[str, str] = field(default_factory=dict)
+    seen: set[str] = field(default_factory=set)
 
     def look(self, path: str) -> None:
+        self.seen.add(path)
         self._note(path, self.client.get(path, headers=GERMAN, follow_redirects=True))
 
     def send(self, path: str, fields: dict[str, str]) -> None:
@@ -95,13 +110,23 @@ class Reading:
             if action not in but:
                 self.send(action, fields)
 
+    def wander(self) -> None:
+        """Look at what the pages seen link to, one of each shape of address, and go on from there."""
+        while unseen := [path for path in self.links.values() if path not in self.seen]:
+            for path in unseen:
+                self.look(path)
+
     def _note(self, place: str, answer: TestResponse) -> None:
         if answer.mimetype != "text/html":
             return
         page = answer.text
-        left = unmarked(page, COLUMNS if "/resources/import/" in place else DATA)
+        left = unmarked(page, COLUMNS if "/import" in place else DATA)
         if left:
             self.found[place] = left
+        for link in re.findall(r'href="(/[^"#]*)', page):
+            path = html.unescape(link)
+            if not path.startswith("/static/"):
+                self.links.setdefault(re.sub(r"[0-9a-f]{64}|\d+|(?<==)[^&]*", "·", path), path)
         for form in re.finditer(r'(?s)<form\b[^>]*method="post"[^>]*action="([^"]+)"[^>]*>(.*?)</form>', page):
             hidden = re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', form[2])
             action = urljoin(place.removeprefix("POST "), html.unescape(form[1]))
@@ -159,6 +184,35 @@ def test_filled_pages_and_answers_are_wholly_translated(
     reading.send_every_form(but=("/sign-out", "/language"))
     for path in [*FILLED.values(), *addresses(app)]:
         reading.look(path)
+    assert not reading.found, said(reading.found)
+
+
+def test_everything_that_pages_lead_to_is_wholly_translated(
+    administrator: Person, database: Database, relay: MailServer
+) -> None:
+    fill(database, relay)
+    reading = Reading(administrator.client)
+    reading.look("/admin")
+    reading.wander()
+    assert len(reading.seen) > 50
+    assert not reading.found, said(reading.found)
+
+
+def test_an_import_of_users_is_wholly_translated(administrator: Person, database: Database) -> None:
+    reading = Reading(administrator.client)
+    for table in ("", "Name", PEOPLE_TABLE):
+        reading.send("/admin/users/import", {"text": table})
+    reading.send("/admin/users/import/1/start", {"by_mail": "y"})
+    PEOPLE.work(database)
+    reading.look("/admin/users/import/1")
+    reading.look("/admin/users/import")
+    assert not reading.found, said(reading.found)
+
+
+def test_finding_settings_is_wholly_translated(administrator: Person) -> None:
+    reading = Reading(administrator.client)
+    for wanted in ("", "no name at all", "Proton Mail (Bridge)"):
+        reading.send("/admin/settings/mail/find", {FIELD: wanted})
     assert not reading.found, said(reading.found)
 
 

@@ -72,7 +72,7 @@ class ImportForm(TableForm):
 
 
 class PeopleColumnsForm(ColumnsForm):
-    without = MappingProxyType({"email": lazy("Choose…"), "name": lazy("Choose…"), "role": _("None: Password User")})
+    without = MappingProxyType({"email": lazy("Choose…"), "name": lazy("Choose…"), "role": lazy("None: Password User")})
 
     email = SelectField(lazy("E-mail address"), coerce=int)
     name = SelectField(lazy("Name"), coerce=int)

@@ -13,9 +13,21 @@ from webapp.identity.users import check_email, check_name, email_key
 from webapp.spreadsheet import Line, Reading, Sheet
 
 _HEADINGS: Final = {
-    "email": ("email", "e-mail", "mail", "email address", "e-mail address", "mail address", "address", "login"),
-    "name": ("name", "full name", "display name", "person", "user"),
-    "role": ("role", "user role", "type"),
+    "email": (
+        "email",
+        "e-mail",
+        "mail",
+        "email address",
+        "e-mail address",
+        "mail address",
+        "address",
+        "login",
+        "e-mail-adresse",
+        "mailadresse",
+        "adresse",
+    ),
+    "name": ("name", "full name", "display name", "person", "user", "benutzer"),
+    "role": ("role", "user role", "type", "rolle"),
 }
 READING: Final = Reading(frozenset(heading for headings in _HEADINGS.values() for heading in headings))
 
@@ -70,7 +82,7 @@ def _entry(line: Line, columns: Columns) -> Entry:
         return Entry(number, email, name, role_text, problem=lacking)
     role = _role(role_text)
     if role is None:
-        names = ", ".join(each.written for each in Role)
+        names = ", ".join(each.label for each in Role)
         return Entry(
             number,
             email,
@@ -106,11 +118,11 @@ def _cell(line: Line, column: int | None) -> str:
 
 
 def _role(text: str) -> Role | None:
-    """The role of that name; whoever gives none means a Password User."""
+    """The role of that name, in English or the reader's language; whoever gives none means a Password User."""
     try:
         return Role.from_text(text) if text else Role.PASSWORD_USER
     except ValueError:
-        return None
+        return next((role for role in Role if role.label.casefold() == text.strip().casefold()), None)
 
 
 def _headed(columns: Sequence[str], headings: Sequence[str]) -> int | None:

@@ -24,13 +24,14 @@ _TOKEN: Final = "0" * 32
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """A mail as its reader sees it. html: a whole page."""
+    """A mail as its reader sees it. html: a whole page; language: in which it is written."""
 
     sender: str
     recipient: str
     subject: str
     text: str
     html: str
+    language: str
 
 
 def of_wording(session: Session, kind: Kind, subject: str, text: str, language: str = SOURCE) -> Preview:
@@ -69,7 +70,8 @@ def _preview(
     except Unwritable as unwritable:
         raise Invalid(str(unwritable)) from None
     sender = f"{name} <{address}>" if name else address
-    return Preview(sender, f"{message.recipient_name} <{message.recipient}>", words.subject, words.text, words.html)
+    recipient = f"{message.recipient_name} <{message.recipient}>"
+    return Preview(sender, recipient, words.subject, words.text, words.html, language)
 
 
 def _example(session: Session, kind: Kind) -> Leased:

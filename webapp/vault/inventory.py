@@ -16,7 +16,7 @@ from webapp.keyring import Secret
 from webapp.search import key
 from webapp.spreadsheet import Line, Reading, Sheet, heading, plain, read
 from webapp.vault import fields
-from webapp.vault.resources import KINDS, ResourceDetails
+from webapp.vault.resources import KINDS, ResourceDetails, kind_label
 
 COLUMNS: Final = ("Resource", "Address", "Type", "Resource notes", "User name", "Password", "Account notes")
 """The headings of Keypost's own export, in the order of Columns."""
@@ -150,13 +150,18 @@ def rows(held: Iterable[Entry]) -> Iterator[tuple[str, ...]]:
 
 def _entry(line: Line, columns: Columns, *, ours: bool) -> Entry:
     cells = {field: _cell(line, column, ours=ours) for field, column in columns._asdict().items()}
-    kind = _KINDS.get(key(cells["kind"].strip()), "Other")
+    kind = _kind(key(cells["kind"].strip()))
     details = ResourceDetails(cells["resource"], cells["address"], kind, cells["resource_notes"])
     entry = Entry(line.number, details, cells["username"], Secret(cells["password"]), cells["notes"])
     try:
         return _checked(entry, columns)
     except Invalid as error:
         return _wrong(entry, error.sentence)
+
+
+def _kind(written: str) -> str:
+    """The type that a table names, in English or the reader's language."""
+    return _KINDS.get(written) or next((kind for kind in KINDS if key(kind_label(kind)) == written), "Other")
 
 
 def _checked(entry: Entry, columns: Columns) -> Entry:
