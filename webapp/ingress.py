@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 from collections.abc import Iterable, Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
     from webapp.installation import Installation
+
+_log = logging.getLogger(__name__)
 
 Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -78,6 +81,7 @@ class Proxies:
         self._application = application
         self._networks = networks
         self._hops = hops
+        self._said_so = False
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         said = {name: str(environ.pop(name, "")) for name in _FORWARDED}
@@ -89,7 +93,19 @@ class Proxies:
             if visitor is not None:
                 environ["REMOTE_ADDR"] = str(visitor)
                 environ["wsgi.url_scheme"] = self._scheme(said["HTTP_X_FORWARDED_PROTO"])
+            elif said["HTTP_X_FORWARDED_PROTO"]:
+                self._say_that_nobody_believes(peer)
         return self._application(environ, start_response)
+
+    def _say_that_nobody_believes(self, peer: Ip) -> None:
+        """Tell whoever forgot to name a proxy, once: a visitor can send such headers too."""
+        if not self._said_so:
+            self._said_so = True
+            _log.warning(
+                "%s sends X-Forwarded-Proto and is not believed. If it is your proxy, name it in "
+                "KEYPOST_TRUSTED_PROXIES, and set KEYPOST_PROXY_HOPS if there are several.",
+                peer,
+            )
 
     def _visitor(self, peer: Ip, forwarded_for: str) -> Ip | None:
         """The address before the first of our proxies, or None when the request did not come through all of them."""

@@ -66,6 +66,24 @@ def test_nobody_else_is_believed(peer: str) -> None:
     assert visit(peer=peer, **said) == (peer, "http")
 
 
+def test_a_proxy_that_was_not_named_is_spoken_of_once(
+    installation: Installation, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = application(installation).test_client()
+    for _ in range(2):
+        client.get("/sign-in", headers={"X-Forwarded-For": VISITOR, **HTTPS})
+    (entry,) = [each.getMessage() for each in caplog.records if each.name == "webapp.ingress"]
+    assert entry.startswith("127.0.0.1 sends X-Forwarded-Proto and is not believed.")
+    assert "KEYPOST_TRUSTED_PROXIES" in entry
+
+
+def test_a_proxy_that_was_named_is_not_spoken_of(installation: Installation, caplog: pytest.LogCaptureFixture) -> None:
+    behind(installation).test_client().get(
+        "/sign-in", headers={"X-Forwarded-For": VISITOR, **HTTPS}, environ_base={"REMOTE_ADDR": PROXY}
+    )
+    assert not [each for each in caplog.records if each.name == "webapp.ingress"]
+
+
 def test_without_configuration_nobody_is_believed() -> None:
     assert visit(networks="", X_Forwarded_For=VISITOR, X_Forwarded_Proto="https") == (PROXY, "http")
 
