@@ -77,9 +77,10 @@ class Actor:
 
 NOBODY: Final = "nobody"
 """The name of who is not signed in."""
-_COMMAND_LINE: Final = "command line"
-_BY_COMMAND: Final = re.compile(rf"{_COMMAND_LINE} \((?P<user>.*)\)")
-_SOURCES: Final = {_COMMAND_LINE: N_("command line"), "background": N_("background")}
+COMMAND_LINE: Final = "command line"
+"""How the names of who acts at the command line begin."""
+_BY_COMMAND: Final = re.compile(rf"{COMMAND_LINE} \((?P<user>.*)\)")
+_SOURCES: Final = {COMMAND_LINE: N_("command line"), "background": N_("background")}
 
 
 def name_in_words(name: str) -> str:
@@ -101,7 +102,7 @@ def command_line() -> Actor:
         name = getpass.getuser()
     except (KeyError, OSError):
         name = f"uid {os.getuid()}"
-    return Actor(None, f"{_COMMAND_LINE} ({name})", _COMMAND_LINE, Role.ADMINISTRATOR, everything=True)
+    return Actor(None, f"{COMMAND_LINE} ({name})", COMMAND_LINE, Role.ADMINISTRATOR, everything=True)
 
 
 def program() -> Actor:

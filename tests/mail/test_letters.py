@@ -159,6 +159,11 @@ def test_what_is_filled_in_cannot_become_a_header_or_a_part(name: str) -> None:
     assert all(len(line) <= 998 for line in letter.content.split(b"\r\n"))
 
 
+def test_a_german_mail_calls_the_command_line_so() -> None:
+    letter = write("account-shared", {"account": "Mail host", "language": "de"}, cause="command line (root)")
+    assert "Befehlszeile (root)" in text_of(letter)
+
+
 @pytest.mark.parametrize("address", ["a@b.example>\r\nRCPT TO:<x@y.example", "a@b.example, c@d.example", "a", ""])
 def test_what_is_not_one_address_gets_no_letter(address: str) -> None:
     with pytest.raises(Unwritable):

@@ -29,6 +29,7 @@ from types import MappingProxyType
 from typing import Final
 from urllib.parse import quote
 
+from webapp.actor import COMMAND_LINE, name_in_words
 from webapp.i18n import N_, Reader, lazy, moment, ngettext, reading_as, valid_language, valid_zone
 from webapp.outbox.lease import Leased
 from webapp.outbox.messages import Kind
@@ -88,6 +89,13 @@ class Outline:
         return frozenset(placeholder.name for placeholder in self.placeholders)
 
 
+def _by(message: Leased, data: Mapping[str, str], access_url: str) -> str:
+    if not message.cause.startswith(COMMAND_LINE):  # Nearly every time, and then at once.
+        return message.cause
+    with reading_as(reader_of(data)):
+        return name_in_words(message.cause)
+
+
 def _given(name: str) -> Fact:
     return lambda message, data, access_url: data.get(name, "")
 
@@ -142,7 +150,7 @@ _NAME: Final = Placeholder(
     lazy("The name of the person who gets the mail"),
     lambda message, *_: message.recipient_name or message.recipient,
 )
-_BY: Final = Placeholder("by", lazy("Who did it"), lambda message, *_: message.cause)
+_BY: Final = Placeholder("by", lazy("Who did it"), _by)
 _WHEN: Final = Placeholder(
     "when", lazy("When it was done"), lambda message, data, access_url: in_words(message.queued_at, data)
 )
@@ -182,7 +190,7 @@ OUTLINES: Final[Mapping[Kind, Outline]] = MappingProxyType(
             (
                 _one_time(lazy("The one-time link that sets the password")),
                 _NAME,
-                Placeholder("added_by", lazy("Who added the person"), lambda message, *_: message.cause),
+                Placeholder("added_by", lazy("Who added the person"), _by),
                 Placeholder("role", lazy("The person’s role"), _given("role")),
                 _ACCESS_URL,
                 _VALID_UNTIL,
