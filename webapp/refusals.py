@@ -44,7 +44,10 @@ _SENTENCES = {
     403: lazy("Your role does not include this. Ask an administrator if you need it."),
     404: lazy("There is nothing here, or nothing that you may see. Check the address, or start from Resources."),
     405: lazy("This address does not work that way. Go back and use the page's own buttons."),
-    413: lazy("That was more than Keypost takes at once: one megabyte, five hundred fields."),
+    413: lazy(
+        "That was more than Keypost takes at once: one megabyte, five hundred fields. Nothing was changed. Split the "
+        "file or the text, and send its parts one after another."
+    ),
     429: lazy("That was too often. Wait a minute and try again."),
 }
 _TITLES = {
