@@ -373,3 +373,18 @@ def test_one_renames_only_ones_own_passkeys(alice: Person, bob: Person, database
     assert "Hers" not in shown
     assert bob.post(path, {"name": "x" * 61}).status_code == 303
     assert "at most 60" in bob.get("/profile/second-factor").text
+
+
+def test_the_secret_of_an_app_is_not_shown_to_who_types_a_wrong_code_and_has_not_proved_who_they_are(
+    bob: Person, database: Database, move: Callable[[timedelta], None]
+) -> None:
+    assert bob.post(APP).status_code == 303
+    secret = re.search(r'id="key">([A-Z2-7]{32})<', bob.get(APP).text)
+    assert secret
+    move(timedelta(minutes=6))
+    answer = bob.client.post(f"{APP}/confirm", data={"csrf_token": csrf_token(bob.client), "code": "000000"})
+    assert secret[1] not in answer.text
+    asked = bob.get(APP)
+    assert asked.status_code == 422
+    assert secret[1] not in asked.text
+    assert "That code does not fit." in asked.text

@@ -60,6 +60,9 @@ def confirm_app() -> Response | str | tuple[str, int]:
             return shown_once(codes, _("Your authenticator app is set up."))
         except Invalid as error:
             form.blame(error)
+    if not access.is_proved():  # The page with the secret is for who has proved just now who they are.
+        flash(" ".join(form.code.errors))
+        return htmx.done("second_factor.show_app")
     answer = _app(form)
     return (answer, htmx.INVALID) if isinstance(answer, str) else answer
 
