@@ -134,3 +134,23 @@ def test_the_same_person_may_be_signed_in_twice(app: Flask, alice: Person) -> No
     again.post("/sign-out")
     assert alice.get("/resources").status_code == 200
     assert again.get("/resources").status_code == 302
+
+
+def test_signing_in_over_a_session_ends_it(app: Flask, alice: Person) -> None:
+    """Two tabs of the sign-in page: the second signs in where the first has already."""
+    before = alice.client.get_cookie("keypost")
+    assert before is not None
+    assert _post(alice.client)[0] == 303
+    assert alice.get("/resources").status_code == 200
+    kept = app.test_client()
+    kept.set_cookie("keypost", before.value)
+    assert kept.get("/resources").status_code == 302
+
+
+@pytest.mark.parametrize("path", ["//evil.example/resources", "/\\evil.example", "//evil.example", "/%2f/evil.example"])
+def test_no_address_of_ours_leads_to_another_site(alice: Person, client: FlaskClient, path: str) -> None:
+    for browser in (alice.client, client):
+        answer = browser.get("/", environ_overrides={"PATH_INFO": path})
+        location = answer.headers.get("Location", "/")
+        assert location.startswith(("/", "http://localhost/"))
+        assert not location.removeprefix("http://localhost").startswith(("//", "/\\"))

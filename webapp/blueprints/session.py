@@ -52,6 +52,7 @@ def begin() -> Response | tuple[str, int]:
             Secret(form.password.data or ""),
             access.source(),
             browser=access.known_browser(),
+            former=session.get("token"),
         )
     except Invalid as error:
         form.blame(error)

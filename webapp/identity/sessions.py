@@ -75,21 +75,28 @@ class Resumed:
 
 
 def sign_in(
-    database: Database, email: str, password: Secret, source: str, *, browser: KnownBrowser | None = None
+    database: Database,
+    email: str,
+    password: Secret,
+    source: str,
+    *,
+    browser: KnownBrowser | None = None,
+    former: str | None = None,
 ) -> tuple[str, User]:
     """Check the password and begin a session; gives its token. Raises Invalid with one text for every reason.
 
-    Raises Unavailable when too many sign in at this moment.
+    former: the token of the session that the browser holds until now, which ends. Raises Unavailable when too many sign
+    in at this moment.
 
     The hash is compared outside any transaction: it takes a tenth of a second, and writers must not wait for it.
     An attempt counts as failed from before the comparison until it has succeeded, so that many at once gain nothing.
     """
     with passwords.place_in_line():
-        return _sign_in(database, email, password, source, browser)
+        return _sign_in(database, email, password, source, browser=browser, former=former)
 
 
 def _sign_in(
-    database: Database, email: str, password: Secret, source: str, browser: KnownBrowser | None
+    database: Database, email: str, password: Secret, source: str, *, browser: KnownBrowser | None, former: str | None
 ) -> tuple[str, User]:
     with database.transaction() as session:
         user = find_user(session, email)
@@ -104,6 +111,7 @@ def _sign_in(
         if good and user is not None and (now := _unchanged(session, user)) is not None:
             throttle.forgive(session, counters)
             now.password_hash = stronger or now.password_hash
+            _end_former(session, former)
             return begin_session(session, now, source), now
         stranger = Actor(None, email[:320] or "nobody", source, Role.PASSWORD_USER)
         trail.record(session, stranger, "session:sign-in", outcome="refused")
@@ -175,6 +183,7 @@ def sign_in_by_passkey(
     )
     if half is not None and token is not None:
         return _open(session, token, user, source, "passkey"), user
+    _end_former(session, token)
     fresh = _insert(session, user, source, awaits_second_factor=False)
     trail.record(session, user.actor(source), "session:sign-in", subject=f"user:{user.id}", by="passkey")
     return fresh, user
@@ -367,6 +376,12 @@ def keep_this_one(session: Session, token: str, user: User) -> str:
     user.session_epoch += 1
     end_sessions(session, user.id, except_token=token)
     return renew(session, token, user)
+
+
+def _end_former(session: Session, token: str | None) -> None:
+    """End the session that somebody signs in over: the browser forgets its token, and nobody else shall know it."""
+    if token is not None:
+        session.execute(sa.delete(SignIn).where(SignIn.token_hash == token_hash(token)))
 
 
 def _insert(session: Session, user: User, source: str, *, awaits_second_factor: bool) -> str:
