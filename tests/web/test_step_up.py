@@ -13,10 +13,11 @@ from flask import Flask
 
 from tests.support.mail_form import PAGE, typed
 from tests.support.people import PASSWORD, Person, add_person
-from webapp.actor import Role
+from webapp.actor import Role, command_line
 from webapp.audit import trail
 from webapp.db import Database, utc_now
 from webapp.identity.imports import PEOPLE
+from webapp.identity.users import add_user
 
 BOB = {"name": "Bob User", "email": "bob@example.com", "role": "administrator"}
 REVEAL = "/accounts/1/reveal"
@@ -236,3 +237,37 @@ def test_a_passkeys_answer_without_a_question_is_too_late(stale: Person) -> None
     assert "took too long" in stale.post("/confirm", {"proof_passkey": "{}"}).text
     assert stale.post("/sign-in/passkey/options").status_code == 200
     assert "took too long" in stale.post("/confirm", {"proof_passkey": "{}"}).text
+
+
+@pytest.fixture
+def bob(app: Flask, database: Database, alice: Person) -> Person:
+    return add_person(app, database, email="bob@example.com", name="Bob", role=Role.PASSWORD_USER)
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/resources/1/sharing", {"right": "view"}),
+        ("/accounts/1/sharing", {"right": "view"}),
+        ("/resources/1/transfer", {}),
+    ],
+)
+def test_what_only_a_proof_reveals_is_not_given_to_somebody_else_without_one(
+    stale: Person, bob: Person, path: str, fields: dict[str, str]
+) -> None:
+    whom = fields | {"person": bob.user.email, "user_id": str(bob.user.id), "who": str(bob.user.id)}
+    asked = stale.post(path, whom)
+    assert asked.status_code == 422
+    assert "Confirm that it is you" in asked.text
+    assert bob.get("/accounts/1").status_code == 404
+
+
+def test_a_link_for_an_administrator_who_has_no_password_yet_is_made_only_for_who_confirms(
+    stale: Person, database: Database
+) -> None:
+    with database.transaction() as session:
+        user = add_user(session, command_line(), email="eve@example.com", name="Eve", role=Role.ADMINISTRATOR)
+    asked = stale.post(f"/admin/users/{user.id}/link")
+    assert asked.status_code == 422
+    assert "/welcome?token=" not in asked.text
+    assert "/welcome?token=" in stale.post(f"/admin/users/{user.id}/link", {"proof_password": PASSWORD}).text

@@ -41,7 +41,7 @@ def people_for_resource(resource_id: int) -> str:
 
 
 @bp.post("/resources/<id:resource_id>/sharing")
-@allow(Access.SIGNED_IN)
+@allow(Access.SIGNED_IN, step_up=True)
 def share_resource(resource_id: int) -> Response | tuple[str, int]:
     """Give somebody a right on it, or another one."""
     form = ShareForm()
@@ -90,7 +90,7 @@ def people_for_account(account_id: int) -> str:
 
 
 @bp.post("/accounts/<id:account_id>/sharing")
-@allow(Access.SIGNED_IN)
+@allow(Access.SIGNED_IN, step_up=True)
 def share_account(account_id: int) -> Response | tuple[str, int]:
     """Give somebody a right on it, or another one."""
     form = ShareAccountForm()
@@ -138,7 +138,7 @@ def heirs(resource_id: int) -> str:
 
 
 @bp.post("/resources/<id:resource_id>/transfer")
-@allow(Access.SIGNED_IN)
+@allow(Access.SIGNED_IN, step_up=True)
 def hand_over(resource_id: int) -> Response | tuple[str, int]:
     """Make somebody else the owner; when something rests on the owner's access, only after that was told."""
     form = TransferForm()

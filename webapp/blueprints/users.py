@@ -141,7 +141,7 @@ def tell_again(user_id: int) -> Response | tuple[str, int]:
 
 
 @bp.post("/<id:user_id>/link")
-@allow(Access.ADMINISTRATOR)
+@allow(Access.ADMINISTRATOR, step_up=True)
 def link(user_id: int) -> str:
     """A new one-time link, to hand over to somebody without a password; the one before ends.
 
