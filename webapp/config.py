@@ -194,8 +194,8 @@ def prepare_instance(instance: Path) -> None:
         ) from None
     if not os.access(instance, os.R_OK | os.W_OK | os.X_OK):
         raise CannotStart(
-            f"The folder {instance} is not writable for this user. "
-            "Give it to the user that runs Keypost, or name another with KEYPOST_INSTANCE."
+            f"The folder {instance} is not writable for this user. Do this as the user that runs Keypost, or give the "
+            "folder to this one, or name another with KEYPOST_INSTANCE."
         )
     if stat.S_IMODE(instance.stat().st_mode) & 0o077:
         raise CannotStart(f"The folder {instance} is open to other users. Close it with: chmod 700 {instance}")

@@ -169,7 +169,7 @@ def _key_check(engine: sa.Engine) -> str | None:
 
 
 def _keyring(config: Config, key_check: str | None) -> Keyring:
-    if key_check is None and not config.master_key_file.exists():
+    if key_check is None and not os.path.exists(config.master_key_file):
         make_key_file(config.master_key_file)
     keyring = read_key_file(config.master_key_file)
     if key_check is not None:

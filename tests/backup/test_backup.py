@@ -173,6 +173,12 @@ def test_the_file_is_private_and_holds_neither_key_nor_secret(filled: Installati
     assert os.listdir(file.parent) == [file.name]
 
 
+def test_where_no_file_can_be_made_it_says_why(filled: Installation, file: Path) -> None:
+    file.write_text("no folder")
+    with pytest.raises(BackupRefused, match=r"cannot be written \(Not a directory\)"):
+        make(filled, command_line(), file / "a.backup")
+
+
 def test_a_backup_made_before_a_rotation_opens_after_it(filled: Installation, elsewhere: Config, file: Path) -> None:
     _back_up(filled, file)
     rotation.begin(filled.database, command_line())

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from click.testing import CliRunner, Result
 
 from tests.support.mail_settings import draft
+from tests.support.strangers import folder_for_all, shut_out_of
 from tests.trust.authorities import issue
 from webapp.actor import command_line
 from webapp.audit import trail
@@ -76,6 +77,19 @@ def test_before_the_first_start_it_sends_nobody_looking_for_a_key(tmp_path: Path
     nowhere = Config.from_environment({"KEYPOST_INSTANCE": str(tmp_path / "nowhere")})
     assert _finding(nowhere, "Master key").remedy == "The first bin/serve makes it."
     assert "give this command the same KEYPOST_INSTANCE" in _finding(nowhere, "Database").sentence
+
+
+def test_a_user_who_may_not_enter_is_told_to_be_the_one_who_runs_it() -> None:
+    with folder_for_all() as folder:
+        config = Config.from_environment({"KEYPOST_INSTANCE": str(folder / "instance")})
+        open_installation(config).close()
+        _doctor(config)
+        with shut_out_of(config.instance):
+            result = _doctor(config)
+            listed = CliRunner(env={"KEYPOST_INSTANCE": str(config.instance)}).invoke(main, ["users", "list"])
+    assert "✗ Files: The folder" in result.output
+    assert "Do this as the user that runs Keypost." in result.output
+    assert (listed.exit_code, "Do this as the user that runs Keypost" in listed.stderr) == (1, True)
 
 
 def test_it_makes_and_changes_nothing(config: Config, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import secrets
 from pathlib import Path
 
@@ -48,7 +50,8 @@ def make(installation: Installation, actor: Actor, path: Path) -> Manifest:
             "have room for the database twice."
         ) from None
     finally:
-        copy.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            copy.unlink()
     with installation.database.transaction() as session:
         trail.record(session, actor, "backup:make", file=path.name, size=manifest.size)
     return manifest
@@ -60,7 +63,7 @@ def _major(database: Database) -> int:
 
 
 def _refuse_beside_key(config: Config, path: Path) -> None:
-    if path.exists():
+    if os.path.lexists(path):
         raise BackupRefused(f"{path} is there already, and no backup replaces another. Name a new file.")
     if path.parent.resolve() == config.master_key_file.parent.resolve():
         raise BackupRefused(

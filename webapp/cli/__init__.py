@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
@@ -45,7 +46,7 @@ class OpenedLate:
         from webapp.installation import open_installation  # noqa: PLC0415
 
         config = Config.from_environment()
-        is_new = not config.master_key_file.exists()
+        is_new = not os.path.exists(config.master_key_file)
         opened = open_installation(config)
         if is_new:
             click.echo(

@@ -29,8 +29,12 @@ _DEBUG: Final = ("FLASK_DEBUG", "FLASK_ENV", "WERKZEUG_DEBUG_PIN", "PYTHONASYNCI
 @on_machine("Files")
 def file_modes(config: Config) -> Finding:
     """Whether everything in the instance folder, and the key, is this user's alone."""
-    if not config.instance.is_dir():
+    if not os.path.isdir(config.instance):
         return failing(f"The folder {config.instance} is not there.", "Start once with bin/serve, which makes it.")
+    if not os.access(config.instance, os.R_OK | os.X_OK):
+        return failing(
+            f"The folder {config.instance} is closed to this user.", "Do this as the user that runs Keypost."
+        )
     reachable = [path for path in _private_files(config) if _mode(path) & open_to_others(path)]
     if reachable:
         names = " ".join(str(path) for path in reachable)
@@ -43,7 +47,8 @@ def master_key(config: Config) -> Finding:
     """Whether the key is there, whole, private and made at random."""
     database = make_url(config.database_url)
     is_sqlite = database.get_backend_name() == "sqlite"
-    if is_sqlite and not config.master_key_file.exists() and not Path(str(database.database)).exists():
+    folder_is_open = os.access(config.instance, os.X_OK) or not os.path.isdir(config.instance)
+    if is_sqlite and folder_is_open and not any(map(os.path.exists, (config.master_key_file, str(database.database)))):
         return failing(f"There is no master key {config.master_key_file} yet.", "The first bin/serve makes it.")
     try:
         keyring = read_key_file(config.master_key_file)
@@ -69,7 +74,7 @@ def key_apart(config: Config) -> Finding:
 def disk_space(config: Config) -> Finding:
     """Whether a tenth of each disk in use is free."""
     folders = {config.instance, _database_folder(config) or config.instance}
-    rooms = [room(folder, *_free_and_total(folder)) for folder in sorted(folders) if folder.is_dir()]
+    rooms = [room(folder, *_free_and_total(folder)) for folder in sorted(folders) if os.path.isdir(folder)]
     failed = [finding for finding in rooms if finding.remedy]
     return (failed or rooms or [failing(f"{config.instance} is not there.", "Start once with bin/serve.")])[0]
 
@@ -134,7 +139,7 @@ def moment(now: datetime) -> Finding:
 def _private_files(config: Config) -> Iterator[Path]:
     yield config.instance
     yield from (path for path in sorted(config.instance.rglob("*")) if path.name != ".gitkeep")
-    if config.master_key_file.exists() and config.instance not in config.master_key_file.parents:
+    if os.path.exists(config.master_key_file) and config.instance not in config.master_key_file.parents:
         yield config.master_key_file
     database = make_url(config.database_url)
     if database.get_backend_name() == "sqlite" and config.instance not in Path(str(database.database)).parents:
