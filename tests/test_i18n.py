@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import jinja2
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -93,6 +94,11 @@ def test_a_kept_moment_is_told_in_the_readers_zone() -> None:
     kept = i18n.keep(i18n.moment(WHEN))
     with reading_as(Reader("de", "Europe/Berlin")):
         assert i18n.told(kept) == "25. Sept. 2026, 00:37 MESZ"
+
+
+@pytest.mark.parametrize("text", ["\x02", "\x02{}", "\x02[1]", '\x02{"how": "eval", "arguments": ["1"], "values": {}}'])
+def test_what_was_altered_in_the_database_is_shown_as_it_is(text: str) -> None:
+    assert i18n.told(text) == text[1:]
 
 
 @given(st.text())

@@ -52,11 +52,11 @@ from webapp.installation import Installation
 from webapp.mail import likeness
 from webapp.mail.diagnosis import stage_in_words
 from webapp.mail.discovery import fields_of
-from webapp.mail.explanations import name_of
 from webapp.mail.presets import presets
 from webapp.mail.retrospect import meaning_of_pause
 from webapp.mail.wording import STYLE_SOURCE
 from webapp.moments import lasting, relative
+from webapp.outbox.codes import name_of
 from webapp.outbox.messages import kind_label, state_label
 from webapp.server import MAX_BODY_BYTES
 from webapp.trust.seen import origin

@@ -160,7 +160,14 @@ def keep(text: str) -> str:
 
 def told(kept: str) -> str:
     """What keep() wrote down, in the reader's language; a text that was stored as it is stays so."""
-    return cast(str, _put_together(json.loads(kept.removeprefix(_KEPT)))) if kept.startswith(_KEPT) else kept
+    if not kept.startswith(_KEPT):
+        return kept
+    try:
+        said = _put_together(json.loads(kept.removeprefix(_KEPT)))
+    except (ValueError, LookupError, TypeError, AttributeError):
+        said = None
+    # What is none was altered in the database.
+    return said if isinstance(said, str) else kept.removeprefix(_KEPT)
 
 
 def _taken_apart(value: object) -> Any:
@@ -322,6 +329,7 @@ def install(environment: Environment) -> None:
     environment.newstyle_gettext = True  # type: ignore[attr-defined]  # the extension's own
     environment.globals.update(_=_say, gettext=_say, ngettext=_say_number)
     environment.filters.update(moment=moment, day=day, exactly=exactly, clock=clock, hour_of_day=hour_of_day)
+    environment.tests["sentence"] = lambda text: isinstance(text, Sentence)
     environment.filters.update(number=number, megabytes=megabytes)
     environment.globals.update(zone_name=zone_name, languages=LANGUAGES, reader=reader)
 

@@ -17,6 +17,7 @@ from werkzeug.test import TestResponse
 from tests.screenshots import EMPTY, FILLED, fill, pause
 from tests.support.mail_form import TEST, at, typed
 from tests.support.mail_server import NEVER, MailServer
+from tests.support.outbox import deliver, open_relay, save
 from tests.support.people import Person, add_person, claim, csrf_token
 from tests.support.pseudo_language import speak, unmarked
 from webapp.actor import Role, command_line
@@ -195,6 +196,19 @@ def test_everything_that_pages_lead_to_is_wholly_translated(
     reading.look("/admin")
     reading.wander()
     assert len(reading.seen) > 50
+    assert not reading.found, said(reading.found)
+
+
+def test_why_attempts_failed_is_wholly_translated(administrator: Person, database: Database) -> None:
+    fields = {"email": "dora@example.test", "name": "Carol", "role": Role.PASSWORD_USER.value}
+    with MailServer(NEVER, size_limit=100) as server:
+        save(database, open_relay(server.port))
+        administrator.post("/admin/users/new", fields)
+        deliver(database)
+    reading = Reading(administrator.client)
+    for path in ("/admin/outbox", "/admin/outbox/1", "/admin/users", "/admin/users/2"):
+        reading.look(path)
+    assert "⟦Die Nachricht ist größer" in administrator.get("/admin/outbox/1").text
     assert not reading.found, said(reading.found)
 
 

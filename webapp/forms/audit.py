@@ -16,7 +16,7 @@ from webapp.audit.words import choices, detail, outcome
 from webapp.forms import Form, stripped
 from webapp.i18n import gettext as _
 from webapp.i18n import later, lazy
-from webapp.mail.explanations import name_of
+from webapp.outbox.codes import name_of
 from webapp.outbox.messages import Kind, State
 from webapp.trust.seen import origin
 from webapp.vault.resources import Whose

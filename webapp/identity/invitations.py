@@ -25,6 +25,7 @@ from webapp.identity.telling import tell
 from webapp.identity.users import User, add_user, get_user
 from webapp.keyring import Secret
 from webapp.outbox import ledger
+from webapp.outbox.codes import name_of
 from webapp.outbox.messages import WAITING, Kind, Message, State
 
 KINDS: Final = tuple(purpose.kind.value for purpose in links.Purpose)
@@ -209,7 +210,7 @@ def _said(message: Message, state: State, *, expired: bool) -> str:
         return _("Its link has expired.") if expired else ""
     if message.code == "expired":
         return _("Its link expired before it could be sent.")
-    return message.reply or message.code.replace("-", " ")
+    return message.reply or name_of(message.code)
 
 
 def _newest(session: Session, user_ids: Sequence[int]) -> dict[int, Message]:

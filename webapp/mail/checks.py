@@ -21,10 +21,10 @@ from webapp.db import Base, Database, Session, UtcDateTime
 from webapp.errors import NotFound, Problem, Refused
 from webapp.i18n import gettext as _
 from webapp.i18n import lazy, moment
-from webapp.mail.explanations import name_of
 from webapp.mail.probe import Result, outcome_of
 from webapp.mail.settings import MailSettings, Target, current, saved_target
 from webapp.mail.transport import Trust
+from webapp.outbox.codes import name_of
 from webapp.trust import seen
 from webapp.vault.accounts import AccountPassword
 

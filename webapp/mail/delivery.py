@@ -26,6 +26,7 @@ import sqlalchemy as sa
 from webapp import faults
 from webapp.actor import program
 from webapp.db import Database, Session
+from webapp.i18n import gettext as _
 from webapp.keyring import SealBroken
 from webapp.mail import checks, former, route
 from webapp.mail.address import needs_smtputf8
@@ -619,7 +620,7 @@ class Delivery:
         except Unwritable as error:
             self._end(Outcome(message, "unreadable", "unreadable", "message", str(error)))
         except (SealBroken, ValueError):
-            sentence = "What this message should say was altered in the database, or does not open."
+            sentence = _("What this message should say was altered in the database, or does not open.")
             self._end(Outcome(message, "unreadable", "unreadable", "message", sentence))
         except Exception as error:
             _log.error("a message could not be written: %s", type(error).__name__)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 from webapp.i18n import N_
-from webapp.i18n import gettext as _
 
 Permanence = Literal["message", "passing", "server"]
 """Whose fault it is, for the outbox: of this message (do not retry), passing (retry), of the server (pause all)."""
@@ -436,75 +435,6 @@ VARIANTS: Final[dict[str, tuple[str, str]]] = {
     ),
 }
 
-_NAMES: Final = frozenset(
-    {
-        N_("name not found"),
-        N_("name unresolvable"),
-        N_("name invalid"),
-        N_("port invalid"),
-        N_("connection refused"),
-        N_("connection timeout"),
-        N_("network unreachable"),
-        N_("connection dropped"),
-        N_("greeting timeout"),
-        N_("not smtp"),
-        N_("greeting refused"),
-        N_("protocol violation"),
-        N_("implicit tls expected"),
-        N_("starttls expected"),
-        N_("starttls not offered"),
-        N_("starttls refused"),
-        N_("tls handshake failed"),
-        N_("tls version"),
-        N_("tls cipher"),
-        N_("client certificate wanted"),
-        N_("certificate self signed"),
-        N_("certificate untrusted"),
-        N_("certificate name mismatch"),
-        N_("certificate expired"),
-        N_("certificate not yet valid"),
-        N_("certificate unsuitable"),
-        N_("hello refused"),
-        N_("encryption required"),
-        N_("authentication not offered"),
-        N_("mechanism unsupported"),
-        N_("credentials refused"),
-        N_("application password required"),
-        N_("basic authentication disabled"),
-        N_("authentication unavailable"),
-        N_("oauth token refused"),
-        N_("oauth token unreachable"),
-        N_("authentication required"),
-        N_("sender refused"),
-        N_("relay denied"),
-        N_("recipient unknown"),
-        N_("recipient refused"),
-        N_("greylisted"),
-        N_("throttled"),
-        N_("message too big"),
-        N_("message refused"),
-        N_("server storage"),
-        N_("message deferred"),
-        N_("conversation broken"),
-        N_("internationalized address unsupported"),
-        N_("unclassified"),
-        N_("expired"),
-        N_("worker died"),
-        N_("restored"),
-        N_("unreadable"),
-        N_("port closed"),
-        N_("login missing"),
-    }
-)
-"""Every recorded code as words: those of CODES, and those that the outbox gives itself."""
-
-
-def name_of(code: str) -> str:
-    """A code as a few words in the reader's language: “recipient unknown”."""
-    name = code.replace("-", " ")
-    return _(name) if name in _NAMES else name
-
-
 PERMANENCES: Final[dict[Permanence, str]] = {
     "message": "this message",
     "passing": "passing",
@@ -527,7 +457,7 @@ def rows() -> Iterator[Row]:
     for code, explanation in CODES.items():
         yield Row(code, "", explanation.cause, explanation.remedy, explanation.permanence)
         for name, (cause, remedy) in VARIANTS.items():
-            of, _rest, case = name.partition("/")
+            of, _, case = name.partition("/")
             if of == code:
                 yield Row(code, case, cause, remedy, explanation.permanence)
 

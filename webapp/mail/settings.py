@@ -322,7 +322,7 @@ def saved_target(session: Session) -> Target:
     try:
         permitted_port(saved.port, session.mail_ports)
     except Invalid as error:
-        raise PortClosed(str(error)) from None
+        raise PortClosed(error.sentence) from None
     login, account = _saved_login(session, saved)
     return Target(
         server=Server(saved.server_name, saved.port, Security(saved.security), saved.hello_name or None),

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 from webapp.actor import Actor
-from webapp.db import Base, Session, SessionKeyring, UtcDateTime, Written, sealed_as, spell
+from webapp.db import Base, Session, SessionKeyring, Told, UtcDateTime, Written, sealed_as, spell
 from webapp.i18n import N_
 from webapp.i18n import gettext as _
 from webapp.keyring import Keyring, Secret
@@ -183,7 +183,7 @@ class Message(Base):
     ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     code: Mapped[str] = mapped_column(sa.String(60))
     stage: Mapped[str] = mapped_column(sa.String(20))
-    reply: Mapped[str] = mapped_column(sa.Text)
+    reply: Mapped[str] = mapped_column(Told)
     server: Mapped[str] = mapped_column(sa.String(270))
     again_of: Mapped[int | None] = mapped_column(sa.BigInteger)
     found_by: Mapped[str] = mapped_column(sa.Text, server_default="")
@@ -199,7 +199,7 @@ class FailedAttempt(Base):
     at: Mapped[datetime] = mapped_column(UtcDateTime)
     code: Mapped[str] = mapped_column(sa.String(60))
     stage: Mapped[str] = mapped_column(sa.String(20))
-    reply: Mapped[str] = mapped_column(sa.Text)
+    reply: Mapped[str] = mapped_column(Told)
     server: Mapped[str] = mapped_column(sa.String(270))
 
 

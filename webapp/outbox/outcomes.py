@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, NamedTuple, cast
 import sqlalchemy as sa
 
 from webapp.db import Session, Written, spell
+from webapp.i18n import Sentence
 from webapp.outbox.lease import Leased
 from webapp.outbox.messages import LIFE, WAITING, FailedAttempt, Kind, Message, State, changed, picked
 
@@ -31,7 +32,8 @@ _attempts = cast(sa.Table, FailedAttempt.__table__)
 
 
 class Outcome(NamedTuple):
-    """How one attempt ended. code, stage: of the diagnosis, empty when accepted; reply: the server's words, masked."""
+    """How one attempt ended. code, stage: of the diagnosis, empty when accepted; reply: the server's words, masked, or
+    without any what happened, a sentence."""
 
     message: Leased
     verdict: Verdict
@@ -40,6 +42,11 @@ class Outcome(NamedTuple):
     reply: str = ""
     server: str = ""
     not_before: timedelta | None = None
+
+
+def _shown(reply: str) -> str:
+    """So much of it as is kept; a sentence of ours is kept whole, to be told in any language."""
+    return reply if isinstance(reply, Sentence) else reply[:_SHOWN]
 
 
 def _held() -> sa.ColumnElement[bool]:
@@ -171,7 +178,7 @@ def _failed(outcome: Outcome, now: datetime, expires_at: datetime) -> dict[str, 
         state = State.GIVEN_UP
     return {
         "at": now,
-        "words": outcome.reply[:_SHOWN],
+        "words": _shown(outcome.reply),
         "host": outcome.server,
         "now_is": state.value,
         "over": None if state is State.QUEUED else now,
@@ -187,6 +194,6 @@ def _attempt(outcome: Outcome, now: datetime) -> dict[str, Any]:
         "at": now,
         "code": outcome.code,
         "stage": outcome.stage,
-        "reply": outcome.reply[:_SHOWN],
+        "reply": _shown(outcome.reply),
         "server": outcome.server,
     }
