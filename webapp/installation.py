@@ -114,6 +114,9 @@ def open_unchanged(config: Config) -> Installation:
     """Open an installation as it is: nothing is made and nothing is migrated. Raises CannotStart."""
     url = make_url(config.database_url)
     if url.get_backend_name() == "sqlite" and not os.path.exists(str(url.database)):
+        folder = os.path.dirname(os.path.abspath(str(url.database)))
+        if os.path.isdir(folder) and not os.access(folder, os.X_OK):
+            raise CannotStart(f"The folder {folder} is closed to this user. Do this as the user that runs Keypost.")
         raise CannotStart(
             f"There is no database {url.database} yet. Start once with bin/serve, which makes it; or if your vault is "
             "elsewhere, give this command the same KEYPOST_INSTANCE as bin/serve has."

@@ -88,6 +88,7 @@ def test_a_user_who_may_not_enter_is_told_to_be_the_one_who_runs_it() -> None:
             result = _doctor(config)
             listed = CliRunner(env={"KEYPOST_INSTANCE": str(config.instance)}).invoke(main, ["users", "list"])
     assert "✗ Files: The folder" in result.output
+    assert "There is no" not in result.output
     assert "Do this as the user that runs Keypost." in result.output
     assert (listed.exit_code, "Do this as the user that runs Keypost" in listed.stderr) == (1, True)
 

@@ -48,7 +48,8 @@ def master_key(config: Config) -> Finding:
     database = make_url(config.database_url)
     is_sqlite = database.get_backend_name() == "sqlite"
     folder_is_open = os.access(config.instance, os.X_OK) or not os.path.isdir(config.instance)
-    if is_sqlite and folder_is_open and not any(map(os.path.exists, (config.master_key_file, str(database.database)))):
+    is_there = os.path.exists(config.master_key_file) or os.path.exists(str(database.database))
+    if is_sqlite and folder_is_open and not is_there:
         return failing(f"There is no master key {config.master_key_file} yet.", "The first bin/serve makes it.")
     try:
         keyring = read_key_file(config.master_key_file)
