@@ -152,6 +152,17 @@ def test_a_form_is_not_sent_into_the_void(page: Page, live_server: str, database
     expect(page.get_by_role("heading", name="Printer")).to_be_visible()
 
 
+def test_a_browser_without_a_network_reaches_keypost_on_its_own_machine(
+    page: Page, live_server: str, database: Database
+) -> None:
+    page.add_init_script("Object.defineProperty(Navigator.prototype, 'onLine', { get: () => false })")
+    claim(page, live_server, database)
+    page.goto(f"{live_server}/resources/new")
+    page.get_by_label("Name").fill("Printer")
+    page.get_by_role("button", name="Add resource").click()
+    expect(page.get_by_role("heading", name="Printer")).to_be_visible()
+
+
 def test_enter_in_a_field_does_what_the_main_button_does(page: Page, live_server: str, database: Database) -> None:
     claim(page, live_server, database)
     page.goto(f"{live_server}/resources/new")

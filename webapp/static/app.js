@@ -220,13 +220,25 @@
     const form = event.target.form;
     if (form?.method === "post" && !form.closest("dialog, .door") && event.target.type !== "search") unsent.add(form);
   });
-  document.addEventListener("submit", (event) => {
-    if (event.defaultPrevented) return;
-    if (!navigator.onLine && event.target.method === "post") {
-      event.preventDefault();
+  /* Without a network a browser calls itself offline, also where Keypost runs on its own machine: so Keypost is asked. */
+  const answering = new WeakSet();
+  const sendOnceAnswered = async (form, button) => {
+    if (!(await fetch(document.body.dataset.alive).catch(() => null))) {
       say(document.body.dataset.offline);
+      return;
+    }
+    answering.add(form);
+    form.requestSubmit(button);
+    answering.delete(form);
+  };
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (event.defaultPrevented) return;
+    if (!navigator.onLine && form.method === "post" && !answering.has(form)) {
+      event.preventDefault();
+      sendOnceAnswered(form, event.submitter);
     } else {
-      unsent.delete(event.target);
+      unsent.delete(form);
     }
   });
   document.addEventListener("click", (event) => {
