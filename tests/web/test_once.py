@@ -359,3 +359,27 @@ def test_what_a_crash_left_may_be_sent_again_after_a_minute(
     later = utc_now() + timedelta(seconds=61)
     database.clock = lambda: later
     assert alice.client.post("/resources/new", data=typed | {"name": ""}).status_code == 422
+
+
+@pytest.mark.parametrize("form", [password_form, second_step_form, confirmed_form])
+def test_two_clicks_at_the_same_moment_both_end_signed_in(
+    app: Flask, alice: Person, database: Database, form: Form
+) -> None:
+    client, path, data = form(app, alice, database)
+    cookie = client.get_cookie("keypost")
+    assert cookie is not None
+    gate, ends = threading.Barrier(2), list[tuple[int, str | None, int]]()
+
+    def click() -> None:
+        browser = app.test_client()
+        browser.set_cookie("keypost", cookie.value)
+        gate.wait(30)
+        answer = browser.post(path, data=data)
+        ends.append((answer.status_code, answer.location, browser.get("/resources").status_code))
+
+    clicks = [threading.Thread(target=click) for _ in range(2)]
+    for each in clicks:
+        each.start()
+    for each in clicks:
+        each.join()
+    assert ends == [(303, ends[0][1], 200)] * 2
