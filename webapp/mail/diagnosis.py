@@ -27,10 +27,10 @@ __all__ = ["CODES", "Context", "Diagnosis", "Explanation", "Permanence", "diagno
 
 _MODE_WORDS: Final = {Security.NEVER: lazy("Never"), Security.SSL: "SSL", Security.TLS: "TLS"}
 _STAGE_WORDS: Final = {
-    "resolve": lazy("Look up the name"),
+    "resolve": lazy("Find server"),
     "connect": lazy("Connect"),
     "greeting": lazy("Greeting"),
-    "hello": lazy("Introduction"),
+    "hello": lazy("Hello"),
     "tls": lazy("Encryption"),
     "authentication": lazy("Sign in"),
     "sender": lazy("Sender"),
