@@ -14,7 +14,10 @@ from tests.support.mail_server import MailServer
 from tests.support.main_job import FIRST, MAILBOX, add_mailbox_account, expect_accepted, fill_mail_settings
 from webapp.actor import command_line
 from webapp.db import Database
+from webapp.keyring import Secret
 from webapp.trust.store import import_certificates
+from webapp.vault.accounts import add_account
+from webapp.vault.resources import ResourceDetails, add_resource
 
 pytestmark = pytest.mark.browser
 
@@ -118,6 +121,9 @@ def test_the_way_to_sign_in_swaps_its_fields(page: Page, live_server: str, datab
 def test_the_picker_searches_on_the_server_as_one_types(page: Page, live_server: str, database: Database) -> None:
     claim(page, live_server, database)
     add_mailbox_account(page, live_server)
+    with database.transaction() as session:
+        router = add_resource(session, command_line(), ResourceDetails("Router"))
+        add_account(session, command_line(), router.id, "admin", Secret("x" * 20))
     page.goto(f"{live_server}/admin/settings/mail")
     page.get_by_label("Use an account stored in Keypost").check()
     picker = page.get_by_label("Account", exact=True)
