@@ -13,12 +13,12 @@ from argon2 import PasswordHasher
 from webapp.actor import Actor, Role, command_line
 from webapp.audit import trail
 from webapp.db import Database
-from webapp.errors import Invalid, NotFound, Unavailable
-from webapp.identity import sessions, throttle
+from webapp.errors import Invalid, NotFound, Refused, Unavailable
+from webapp.identity import passwords, sessions, throttle
 from webapp.identity.passwords import hash_password
 from webapp.identity.sessions import SignIn
 from webapp.identity.throttle import SignInFailure
-from webapp.identity.users import User, add_user, set_password
+from webapp.identity.users import User, add_user, get_user, set_password, sign_out_everywhere
 from webapp.keyring import Secret
 
 HERE, THERE = "192.0.2.1", "198.51.100.7"
@@ -305,3 +305,38 @@ def test_what_no_longer_matters_is_forgotten(database: Database, ada: User, move
     with database.transaction() as session:
         sessions.forget_old(session)
         assert session.scalar(sa.select(sa.func.count()).select_from(SignInFailure)) == 0
+
+
+def _end_all_while(database: Database, user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    """See to it that the user is signed out everywhere while a password is compared."""
+    compare = passwords.verify_password
+
+    def slowly(*given: object) -> bool:
+        with database.transaction() as session:
+            sign_out_everywhere(get_user(session, user.id))
+        return compare(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(passwords, "verify_password", slowly)
+
+
+def test_a_proof_does_not_bring_back_a_session_that_was_ended_meanwhile(
+    database: Database, ada: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = _begin(database, ada)
+    _end_all_while(database, ada, monkeypatch)
+    with pytest.raises(Refused, match="ended in the meantime"):
+        sessions.prove(database, ada.actor(HERE), token, password=GOOD, code="")
+    assert sessions.resume(database, token) is None
+
+
+def test_a_session_that_was_ended_meanwhile_sets_no_password(
+    database: Database, ada: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = _begin(database, ada)
+    _end_all_while(database, ada, monkeypatch)
+    with pytest.raises(Refused, match="ended in the meantime"):
+        sessions.change_own_password(
+            database, ada.actor(HERE), token, current=GOOD, new=Secret("violet turbine kettle")
+        )
+    monkeypatch.undo()
+    assert sessions.sign_in(database, ada.email, GOOD, HERE)

@@ -35,6 +35,7 @@ _UNWRITTEN: Final[WeakKeyDictionary[Database, dict[int, datetime]]] = WeakKeyDic
 _WRONG_CODE = lazy(
     "That code is not right, or it has been used already. Wait for the next one, or use a recovery code."
 )
+_ENDED = lazy("Your session has ended in the meantime. Sign in again.")
 _PROOF_TOO_LATE = lazy("That took too long, or was begun elsewhere. Try again.")
 _TOO_LATE = lazy("The second step took too long, or was begun elsewhere. Sign in again.")
 
@@ -251,6 +252,7 @@ def _prove(database: Database, actor: Actor, token: str, password: Secret, code:
         recovery_code = recovery.look_up(reading, user.id, code) if code else None
     with database.transaction() as session:
         user = get_user(session, actor.id or 0)
+        _needs_alive(session, token, user)
         how = how or (second_factor.accept(session, user.id, code, recovery_code) if code else "")
         if how:
             throttle.forgive(session, counters)
@@ -276,6 +278,7 @@ def prove_by_passkey(
             user = passkeys.prove(
                 session, party, challenge=challenge, answer=answer, user_id=actor.id, owner_verified=True
             )
+            _needs_alive(session, token, user)
             trail.record(session, actor, "session:confirm", subject=f"user:{user.id}", by="passkey")
             return renew(session, token, user)
     except Invalid as error:
@@ -293,8 +296,15 @@ def renew(session: Session, token: str, user: User) -> str:
         .values(token_hash=token_hash(fresh), epoch=user.session_epoch, proved_at=now, seen_at=now)
     )
     if renewed.rowcount != 1:
-        raise Refused(_("Your session has ended in the meantime. Sign in again."))
+        raise Refused(_ENDED)
     return fresh
+
+
+def _needs_alive(session: Session, token: str, user: User) -> None:
+    """Raises Refused when something ended the session while a password was compared: no proof brings it back."""
+    alive = sa.select(SignIn.id).join(User, User.id == SignIn.user_id).where(SignIn.user_id == user.id, *_alive())
+    if session.scalar(alive.where(SignIn.token_hash == token_hash(token))) is None:
+        raise Refused(_ENDED)
 
 
 def sign_out(session: Session, actor: Actor, token: str) -> None:
@@ -366,6 +376,7 @@ def change_own_password(
     with database.transaction() as session:
         throttle.forgive(session, counters)
         user = get_user(session, actor.id or 0)
+        _needs_alive(session, token, user)
         set_password(session, actor, user, new)
         ended = end_sessions(session, user.id, except_token=token)
         return renew(session, token, user), ended
