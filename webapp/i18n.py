@@ -151,6 +151,10 @@ class Sentence(str):
         made.again = how, arguments, values
         return made
 
+    def __deepcopy__(self, memo: object) -> Sentence:
+        """Itself, since nothing changes it: asdict() copies deeply."""
+        return self
+
 
 def keep(text: str) -> str:
     """The text as it is stored: a sentence by what it was made of, anything else as it is."""
