@@ -125,10 +125,10 @@
       event.preventDefault();
       if (list instanceof HTMLSelectElement) return;
       if (search.dataset.shown === search.value) options[Math.max(at, 0)]?.click();
-      else search.dataset.enter = search.value; /* The list is still that of other words: taken once it has come. */
+      else search.dataset.awaited = search.value; /* The list is still that of other words: taken once it has come. */
     }
   });
-  document.addEventListener("input", (event) => { delete event.target.dataset?.enter; });
+  document.addEventListener("input", (event) => { delete event.target.dataset?.awaited; });
   document.addEventListener("htmx:before:request", (event) => {
     const search = event.detail?.ctx?.sourceElement;
     if (search?.matches?.("[data-list]")) search.dataset.asked = search.value;
@@ -142,7 +142,7 @@
     const number = offered(list).length;
     search.dataset.shown = search.dataset.asked;
     if (number && !(list instanceof HTMLSelectElement)) point(search, offered(list)[0]); /* Enter takes it. */
-    if (search.dataset.enter === search.dataset.shown) offered(list)[0]?.click();
+    if (search.dataset.awaited === search.dataset.shown) offered(list)[0]?.click();
     const said = $(search.dataset.said).dataset;
     $(search.dataset.said).textContent = number === 0 ? said.none : number === 1 ? said.one : said.many.replace("{number}", number);
   });
