@@ -142,7 +142,7 @@
     const number = offered(list).length;
     search.dataset.shown = search.dataset.asked;
     if (number && !(list instanceof HTMLSelectElement)) point(search, offered(list)[0]); /* Enter takes it. */
-    if (search.dataset.awaited === search.dataset.shown) offered(list)[0]?.click();
+    if ("awaited" in search.dataset && search.dataset.awaited === search.dataset.shown) offered(list)[0]?.click();
     const said = $(search.dataset.said).dataset;
     $(search.dataset.said).textContent = number === 0 ? said.none : number === 1 ? said.one : said.many.replace("{number}", number);
   });
