@@ -36,8 +36,9 @@ from webapp.mail import checks, settings
 from webapp.mail.delivery import Delivery
 from webapp.mail.settings import Draft
 from webapp.mail.worker import Worker
-from webapp.outbox import pause, workers
+from webapp.outbox import pause
 from webapp.outbox.messages import Kind, Message
+from webapp.outbox.standing import standing
 from webapp.trust.store import TrustStore
 
 
@@ -233,7 +234,7 @@ def test_a_worker_sleeps_until_a_commit_wakes_it(database: Database, relay: Mail
 
 def _alive(database: Database) -> bool:
     with database.reading() as session:
-        return bool(workers.living(session))
+        return standing(session).alive > 0
 
 
 def test_a_delivery_proves_the_settings(database: Database, relay: MailServer) -> None:

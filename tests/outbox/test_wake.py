@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 
 from tests.outbox.test_lease import add, later
 from webapp.actor import command_line
@@ -14,7 +15,9 @@ from webapp.db import Database
 from webapp.errors import Refused
 from webapp.outbox import wake, workers
 from webapp.outbox.messages import Kind, queue
+from webapp.outbox.standing import standing
 from webapp.outbox.wake import Bell
+from webapp.outbox.workers import Worker
 
 SECONDS = 5.0
 
@@ -78,10 +81,11 @@ def test_a_worker_lives_for_a_minute_after_it_said_so(database: Database) -> Non
         assert workers.is_alive(session, worker_id)
     later(database, timedelta(seconds=59))
     with database.reading() as session:
-        assert [each.id for each in workers.living(session)] == [worker_id]
+        assert standing(session).alive == 1
+        assert session.scalars(sa.select(Worker.id)).all() == [worker_id]
     later(database, timedelta(seconds=2))
     with database.reading() as session:
-        assert list(workers.living(session)) == []
+        assert standing(session).alive == 0
 
 
 def test_a_worker_that_ends_is_gone_at_once(database: Database) -> None:
@@ -89,8 +93,8 @@ def test_a_worker_that_ends_is_gone_at_once(database: Database) -> None:
     with database.transaction() as session:
         workers.begin(session, worker_id)
         workers.end(session, worker_id)
-        assert list(workers.living(session)) == []
-        assert workers.last_seen(session) is None
+        assert standing(session).alive == 0
+        assert standing(session).seen_at is None
 
 
 def test_the_long_dead_are_forgotten(database: Database) -> None:

@@ -12,7 +12,7 @@ from webapp.audit import trail
 from webapp.db import Session
 from webapp.errors import Conflict
 from webapp.i18n import gettext as _
-from webapp.identity import passkeys, policy, recovery, totp
+from webapp.identity import passkeys, recovery, totp
 from webapp.identity.passkeys import Passkey
 from webapp.identity.totp import TotpSecret
 from webapp.identity.users import User, sign_out_everywhere
@@ -114,11 +114,6 @@ def lacking(session: Session) -> dict[Role, tuple[int, int]]:
     ).all()
     found = {Role(role): (int(without), int(everybody)) for role, without, everybody in rows}
     return {role: found.get(role, (0, 0)) for role in Role}
-
-
-def is_missing(session: Session, user: User) -> bool:
-    """Whether the policy asks for a second factor that this user lacks."""
-    return policy.current(session).needs_second_factor(user.role) and not has_one(session, user.id)
 
 
 def _removed(session: Session, actor: Actor, user: User, kind: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -52,18 +51,3 @@ def is_alive(session: Session, worker_id: str) -> bool:
 def end(session: Session, worker_id: str) -> None:
     """The worker ends in good order."""
     session.execute(sa.delete(Worker).where(Worker.id == worker_id))
-
-
-def living(session: Session) -> Sequence[Worker]:
-    """The workers that said so within a minute; a clock that was put back hides none."""
-    now = session.now()
-    return session.scalars(
-        sa.select(Worker)
-        .where(Worker.seen_at > now - ALIVE_FOR, Worker.seen_at < now + ALIVE_FOR)
-        .order_by(Worker.started_at)
-    ).all()
-
-
-def last_seen(session: Session) -> datetime | None:
-    """When any worker last said that it lives; None when there has been none for a day or ever."""
-    return session.scalar(sa.select(sa.func.max(Worker.seen_at)))
