@@ -46,7 +46,7 @@ def greeted(database: Database, script: Script, actor: Actor, **changes: object)
     with ScriptedServer(script) as server:
         save(database, actor, relay(server.port, **changes))
         with database.reading() as session:
-            attempt = settings.saved_attempt(session)
+            attempt = settings.saved_target(session).attempt(None)
         result = outcome_of(attempt, Trusting())
     return [line for line in server.heard if line.startswith(("EHLO", "HELO"))], result
 

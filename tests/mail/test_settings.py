@@ -64,7 +64,7 @@ def attempt(database: Database, actor: Actor, given: Draft) -> Any:
 
 def login_now(database: Database) -> tuple[str, str]:
     with database.reading() as session:
-        login = settings.saved_attempt(session).login
+        login = settings.saved_target(session).attempt(None).login
     assert login is not None
     return login.username, login.password.reveal()
 
@@ -311,10 +311,10 @@ def test_no_consent_is_needed_without_a_password(database: Database, ann: Actor)
 def test_consent_holds_for_its_host_and_leaves_a_line(database: Database, ann: Actor) -> None:
     save(database, ann, draft(security=Security.NEVER, unencrypted_login_allowed=True))
     with database.transaction() as session:
-        assert settings.saved_attempt(session).unencrypted_login_allowed
+        assert settings.saved_target(session).attempt(None).unencrypted_login_allowed
         session.execute(sa.update(MailSettings).values(server_name="other.example.test"))
     with database.reading() as session:
-        assert not settings.saved_attempt(session).unencrypted_login_allowed
+        assert not settings.saved_target(session).attempt(None).unencrypted_login_allowed
     assert audit(database, "mail:allow-unencrypted-login") == [{"host": "mail.example.test"}]
 
 
@@ -384,7 +384,7 @@ def test_a_draft_shows_no_secret() -> None:
 
 def test_nothing_saved_is_said_in_words(database: Database) -> None:
     with database.reading() as session, pytest.raises(NotFound, match="not set up"):
-        settings.saved_attempt(session)
+        settings.saved_target(session).attempt(None)
 
 
 @pytest.mark.parametrize(

@@ -336,11 +336,6 @@ def saved_target(session: Session) -> Target:
     )
 
 
-def saved_attempt(session: Session, *, recipient: str | None = None) -> Attempt:
-    """The saved settings as an attempt; see saved_target() for what it raises."""
-    return saved_target(session).attempt(recipient)
-
-
 def binding_for(session: Session, actor: Actor, settings: MailSettings) -> Binding | None:
     """The binding as ``actor`` may see it, or None when no account is bound."""
     if not settings.is_bound:
