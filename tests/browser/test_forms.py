@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import sqlalchemy as sa
-from playwright.sync_api import Dialog, Page, expect
+from playwright.sync_api import Dialog, Page, Response, Route, expect
 
 from tests.support.browsing import claim
 from tests.support.people import PASSWORD
@@ -109,6 +111,51 @@ def test_a_dialog_whose_session_ended_goes_on_after_signing_in(
     page.get_by_role("button", name="I have signed in").click()
     expect(page.get_by_role("alert")).to_contain_text("need your attention")
     expect(page.get_by_label("Server name")).to_have_value("mail.example.com")
+
+
+def proves_while_asking(page: Page, base: str, paths: list[str]) -> None:
+    """Give the session a new token; what asks for one of ``paths`` next was on its way with the one from before."""
+    former = "; ".join(f"{each['name']}={each['value']}" for each in page.context.cookies())
+    token = page.locator("[name=csrf_token]").first.input_value()
+    proof = {"csrf_token": token, "proof_password": PASSWORD}
+    assert page.request.post(f"{base}/confirm", form=proof, headers={"Origin": base}, max_redirects=0).status == 303
+
+    def ask_as_before(route: Route) -> None:
+        route.fulfill(response=route.fetch(headers={**route.request.headers, "cookie": former}))
+
+    for path in paths:
+        page.route(f"**{path}*", ask_as_before, times=1)
+
+
+def is_card(status: int) -> Callable[[Response], bool]:
+    """Whether an answer is that of the Admin page's card about mail, and has this status."""
+    return lambda answer: answer.url.endswith("/admin/_mail-card") and answer.status == status
+
+
+@pytest.mark.parametrize("paths", [["/admin/_mail-card"], ["/admin/_mail-card", "/sign-in/_token"]])
+def test_what_asked_with_the_token_from_before_asks_again_without_a_word(
+    page: Page, live_server: str, database: Database, paths: list[str]
+) -> None:
+    claim(page, live_server, database)
+    proves_while_asking(page, live_server, paths)
+    with page.expect_response(is_card(200)), page.expect_response(is_card(401)):
+        page.evaluate("document.body.dispatchEvent(new Event('dialog-acted'))")
+    expect(page.get_by_role("heading", name="Your session has ended")).to_be_hidden()
+
+
+def test_what_is_pressed_with_the_token_from_before_is_done(page: Page, live_server: str, database: Database) -> None:
+    claim(page, live_server, database)
+    proves_while_asking(page, live_server, ["/admin/settings/mail"])
+    page.get_by_role("link", name="Mail Server Settings").click()
+    expect(page.get_by_label("Server name")).to_be_visible()
+    expect(page.get_by_role("heading", name="Your session has ended")).to_be_hidden()
+
+
+def test_what_asks_by_itself_says_that_the_session_has_ended(page: Page, live_server: str, database: Database) -> None:
+    claim(page, live_server, database)
+    end_every_session(database)
+    page.evaluate("document.body.dispatchEvent(new Event('dialog-acted'))")
+    expect(page.get_by_role("heading", name="Your session has ended")).to_be_visible(timeout=30_000)
 
 
 def test_a_page_whose_session_ended_is_sent_again_after_signing_in(

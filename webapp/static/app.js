@@ -192,23 +192,46 @@
   /* A session that ended meanwhile: signed in again in another tab, the same button is pressed once more --- */
   let interrupted = null;
   const ended = () => $("#ended");
-  document.addEventListener("keypost:ended", (event) => {
-    interrupted ??= event.target;
-    if (ended() && !ended().open) ended().showModal();
-  });
-  const resume = async (quietly) => {
-    const button = $("[data-resume]");
-    const answer = await fetch(button.dataset.resume, { headers: { "HX-Request": "true" } }).catch(() => null);
-    if (!answer?.ok) {
-      if (!quietly) say(button.dataset.notYet);
+  const formToken = async () => {
+    const answer = await fetch($("[data-resume]").dataset.resume, { headers: { "HX-Request": "true" } }).catch(() => null);
+    return answer?.ok ? answer.text() : null;
+  };
+  const askAgain = (source, token) => {
+    document.querySelectorAll("[name=csrf_token]").forEach((field) => { field.value = token; });
+    if (source instanceof HTMLFormElement) source.requestSubmit();
+    else if (source?.matches?.("a, button")) source.click();
+    else source?.dispatchEvent(new Event("keypost:again"));
+  };
+  /* Who proves who they are gets another token, and what was on its way with the former one is refused although nothing
+     has ended. The new one may still be on its way, too: what nobody pressed can wait for it. */
+  const PATIENCE = [0, 1000, 3000];
+  const tokenInTime = async (pauses) => {
+    for (const pause of pauses) {
+      await new Promise((resolve) => { setTimeout(resolve, pause); });
+      const token = await formToken();
+      if (token !== null) return token;
+    }
+    return null;
+  };
+  document.addEventListener("keypost:ended", async ({ target }) => {
+    if (!ended() || ended().open) return;
+    const token = await tokenInTime(target.matches?.("form, a, button") ? [0] : PATIENCE);
+    if (token !== null) {
+      askAgain(target, token);
       return;
     }
-    const token = await answer.text();
-    document.querySelectorAll("[name=csrf_token]").forEach((field) => { field.value = token; });
+    interrupted ??= target;
+    if (!ended().open) ended().showModal();
+  });
+  const resume = async (quietly) => {
+    const token = await formToken();
+    if (token === null) {
+      if (!quietly) say($("[data-resume]").dataset.notYet);
+      return;
+    }
     const again = interrupted;
     ended().close();
-    if (again instanceof HTMLFormElement) again.requestSubmit();
-    else if (again?.matches?.("a, button")) again.click();
+    askAgain(again, token);
   };
   document.addEventListener("click", (event) => { if (event.target.closest("[data-resume]")) resume(false); });
   document.addEventListener("visibilitychange", () => { if (!document.hidden && ended()?.open) resume(true); });
