@@ -30,6 +30,7 @@ from webapp.audit.trail import AuditLine
 from webapp.cli import main
 from webapp.config import Config
 from webapp.db import Database
+from webapp.i18n import Reader, reading_as
 from webapp.installation import Installation, open_installation
 from webapp.mail.access_url import Finding, look, proof
 from webapp.mail.dial import Address
@@ -198,7 +199,11 @@ def test_a_certificate_that_browsers_refuse() -> None:
 
 def test_https_where_there_is_none() -> None:
     with web(200) as port:
-        assert seen(f"https://localhost:{port}").code == "not-https"
+        finding = seen(f"https://localhost:{port}")
+    assert finding.code == "not-https"
+    assert "does not speak TLS" in finding.said
+    assert "Set up TLS" in finding.remedy
+    assert finding.instead == ""
 
 
 def test_http_where_there_is_tls() -> None:
@@ -211,6 +216,15 @@ def test_an_address_that_is_out_of_bounds_is_not_asked(ip: str) -> None:
     addresses = [Address(socket.AF_INET, ip, (ip, 80))]
     finding = look("http://meta.example", NONCE, "", Trusting().public_context, resolver=lambda *_: addresses)
     assert finding.code == "address-forbidden"
+
+
+def test_where_a_redirect_leads_is_told_in_the_readers_language() -> None:
+    with web(301, Location="https://vault.example.test/identity-check?nonce=x") as port, reading_as(Reader("de")):
+        named = seen(f"http://localhost:{port}").said
+    with web(301, Location="/login") as port, reading_as(Reader("de")):
+        unnamed = seen(f"http://localhost:{port}").said
+    assert "leitet auf https://vault.example.test weiter" in named
+    assert "leitet auf eine andere Adresse weiter" in unnamed
 
 
 # The button

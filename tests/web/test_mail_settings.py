@@ -428,6 +428,12 @@ def test_a_known_remedy_is_one_click(alice: Person, trusted: MailServer) -> None
     assert re.search(r'id="security-tls" value="tls" checked', mended.text)
 
 
+def test_a_remedy_is_offered_in_the_readers_language(alice: Person, trusted: MailServer) -> None:
+    german = {**HTMX, "Accept-Language": "de"}
+    fields = {**at(trusted, security="ssl"), "csrf_token": csrf_token(alice.client)}
+    assert "TLS verwenden, Port" in alice.client.post(TEST, data=fields, headers=german).text
+
+
 def test_a_stream_tells_each_stage_as_it_ends(alice: Person, trusted: MailServer) -> None:
     fields = {**at(trusted), "csrf_token": csrf_token(alice.client)}
     answer = alice.client.post(TEST, data=fields, headers={**HTMX, "Accept": "text/event-stream"})

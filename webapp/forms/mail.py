@@ -30,6 +30,7 @@ SECURITY_CHOICES = [
     SelectChoice(Security.SSL, lazy("SSL")),
     SelectChoice(Security.TLS, lazy("TLS")),
 ]
+_SECURITY_WORDS = {choice.value: choice.label for choice in SECURITY_CHOICES}
 SOURCE_CHOICES = [
     SelectChoice("manual", lazy("Specify a username and password manually")),
     SelectChoice("account", lazy("Use an account stored in Keypost")),
@@ -142,13 +143,13 @@ def remedy_in_words(remedy: dict[str, str]) -> str:
     """What a remedy's button says it will do."""
     parts = []
     if "security" in remedy:
-        parts.append({"never": "Use Never", "ssl": "Use SSL", "tls": "Use TLS"}[remedy["security"]])
+        parts.append(_("Use %(instead)s", instead=_SECURITY_WORDS[remedy["security"]]))
     if "port" in remedy:
         parts.append(
             _("port %(remedy)s", remedy=remedy["port"]) if parts else _("Use port %(remedy)s", remedy=remedy["port"])
         )
     if "server_name" in remedy:
-        parts.append(f"Use {remedy['server_name']}")
+        parts.append(_("Use %(instead)s", instead=remedy["server_name"]))
     if "sender_address" in remedy:
         parts.append(_("Send as %(remedy)s", remedy=remedy["sender_address"]))
     if "requires_authentication" in remedy:

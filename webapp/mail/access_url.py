@@ -179,7 +179,6 @@ def _unanswered(url: str, error: Exception) -> Finding:
         return Finding(
             url,
             "not-https",
-            "tls-failed",
             _("%(place)s does not speak TLS, so https:// cannot be opened there.", place=place),
             _("Set up TLS in the proxy in front of Keypost, or check the port."),
         )
@@ -225,7 +224,7 @@ def _unanswered(url: str, error: Exception) -> Finding:
         _(
             "%(place)s cannot be reached from this machine (%(value)s).",
             place=place,
-            value=getattr(error, "strerror", None) or "no reason given",
+            value=getattr(error, "strerror", None) or _("no further words"),
         ),
         _("Check the route and the firewall between this machine and that address."),
     )
@@ -271,18 +270,19 @@ def _read(url: str, answer: Answer, expected: str) -> Finding:
 
 
 def _redirected(url: str, answer: Answer) -> Finding:
-    instead = _instead(answer.location)
-    where = f" to {instead}" if instead else " to another address"
+    instead, place, status = _instead(answer.location), _place(url), answer.status
+    where = (
+        _("%(place)s sends on to %(instead)s (HTTP %(status)s).", place=place, instead=instead, status=status)
+        if instead
+        else _("%(place)s sends on to another address (HTTP %(status)s).", place=place, status=status)
+    )
+    detour = _(
+        "Links in mails would take that detour, and a check of another address would prove nothing about this one."
+    )
     return Finding(
         url,
         "redirect",
-        _(
-            "%(place)s sends on%(where)s (HTTP %(status)s). Links in mails would take that detour, "
-            "and a check of another address would prove nothing about this one.",
-            place=_place(url),
-            where=where,
-            status=answer.status,
-        ),
+        f"{where} {detour}",
         _("Enter the address that it leads to, and check again.")
         if instead
         else _("Enter the address that answers itself."),
