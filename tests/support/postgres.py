@@ -21,6 +21,8 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
+from tests.support.tcp_proxy import Proxy, proxy
+
 # The longest a socket's path may be, less the name that PostgreSQL gives it.
 SOCKET_FOLDER_LIMIT = 80
 DURABILITY_OFF = "-c fsync=off -c full_page_writes=off -c synchronous_commit=off"
@@ -49,6 +51,17 @@ def postgres_url(postgres_server: sa.URL) -> Iterator[str]:
     """The URL of a fresh, empty database, dropped after the test."""
     with fresh_database(postgres_server) as url:
         yield url.render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def far_server(postgres_url: str) -> Iterator[tuple[Proxy, str]]:
+    """PostgreSQL behind a network that can break; gives its address there."""
+    url = sa.make_url(postgres_url)
+    if "host" not in url.query:
+        pytest.skip("the given PostgreSQL is not reached by a socket of the file system")
+    with proxy(Path(str(url.query["host"])) / ".s.PGSQL.5432") as between:
+        far = url.set(query={}, host="127.0.0.1", port=between.port)
+        yield between, far.render_as_string(hide_password=False)
 
 
 @pytest.fixture(scope="session")

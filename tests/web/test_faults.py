@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 
 from tests.support.people import Person, claim
-from tests.support.tcp_proxy import Proxy, proxy
+from tests.support.tcp_proxy import Proxy
 from webapp import create_app, silence
 from webapp.config import Config
 from webapp.db import BUSY_TIMEOUT_SECONDS, Database, utc_now
@@ -161,17 +160,6 @@ def test_once_the_clock_is_set_back_sessions_do_not_live_on(alice: Person, datab
 def test_a_clock_a_little_behind_ends_nothing(alice: Person, database: Database) -> None:
     database.clock = lambda: utc_now() - timedelta(minutes=4)
     assert alice.get("/resources").status_code == 200
-
-
-@pytest.fixture
-def far_server(postgres_url: str) -> Iterator[tuple[Proxy, str]]:
-    """PostgreSQL behind a network that can break; gives its address there."""
-    url = make_url(postgres_url)
-    if "host" not in url.query:
-        pytest.skip("the given PostgreSQL is not reached by a socket of the file system")
-    with proxy(Path(str(url.query["host"])) / ".s.PGSQL.5432") as between:
-        far = url.set(query={}, host="127.0.0.1", port=between.port)
-        yield between, far.render_as_string(hide_password=False)
 
 
 @pytest.mark.postgresql

@@ -295,6 +295,11 @@ class Delivery:
         return max(0.0, min(moments) - now)
 
     def _be_rung(self) -> None:
+        self._clear_bell()
+        self._more = True
+        self._look_at = 0.0
+
+    def _clear_bell(self) -> None:
         bell = self._bell
         if bell is None:
             return
@@ -303,8 +308,6 @@ class Delivery:
         bell.clear()
         # What is watched may be another descriptor now: a new connection to the database, or none.
         self._selector.register(bell, selectors.EVENT_READ, "bell")
-        self._more = True
-        self._look_at = 0.0
 
     def _wake_from_long_sleep(self) -> None:
         """The process was stopped for so long that its leases may be others' by now: it sends nothing more of them."""
@@ -392,6 +395,8 @@ class Delivery:
 
     def _seen(self, seen: Outlook, stamped: str) -> None:
         self._looking = False
+        if self._bell is not None and self._bell.is_silent:
+            self._clear_bell()  # The database has just answered.
         self._learn(seen)
         self._learn_stamp(stamped)
         # One pass ends with a look at what is left, taken after all that was under way.

@@ -26,7 +26,10 @@ _RUNG: Final = "keypost outbox rung"
 
 
 class Bell(Protocol):
-    """What a worker waits at."""
+    """What a worker waits at. is_silent: the database went away, and until clear() finds it back nothing rings."""
+
+    @property
+    def is_silent(self) -> bool: ...
 
     def fileno(self) -> int:
         """For select(): readable once somebody has rung."""
@@ -127,6 +130,8 @@ def _short(path: Path) -> Any:
 
 
 class _Datagrams:
+    is_silent: Final = False
+
     def __init__(self, folder: Path, name: str) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
         self._path = folder / name
@@ -151,17 +156,23 @@ class _Datagrams:
 
 
 class _Notifications:
-    """A connection of its own that LISTENs; when the database goes away it is silent until clear() finds it back."""
+    """A connection of its own that LISTENs."""
 
     def __init__(self, database: Database) -> None:
         self._engine = database.engine
+        self._error: type[Exception] = cast(Any, database.engine.dialect.loaded_dbapi).Error
         self._connection: Any = None
         # What select() watches while there is no connection: never readable.
         self._silence = socket.socketpair()
         self._listen()
 
+    @property
+    def is_silent(self) -> bool:
+        return self._connection is None
+
     def _listen(self) -> None:
-        with contextlib.suppress(sa.exc.SQLAlchemyError, OSError):
+        # Past the pool, and so past the errors of SQLAlchemy.
+        with contextlib.suppress(self._error, OSError):
             fresh = cast(Any, self._engine.dialect.connect(*self._arguments()[0], **self._arguments()[1]))
             fresh.autocommit = True
             fresh.execute(f"LISTEN {CHANNEL}")
@@ -177,16 +188,14 @@ class _Notifications:
         return int(self._connection.fileno())
 
     def clear(self) -> None:
-        import psycopg  # noqa: PLC0415 - an installation on SQLite need not have it
-
         if self._connection is None:
             self._listen()
             return
         try:
             for _ in self._connection.notifies(timeout=0):
                 pass
-        except (psycopg.Error, OSError):
-            with contextlib.suppress(psycopg.Error, OSError):
+        except (self._error, OSError):
+            with contextlib.suppress(self._error, OSError):
                 self._connection.close()
             self._connection = None
 
