@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from flask import Flask, request
 from flask import Request as FlaskRequest
+from flask.globals import request_ctx
 
 from webapp.config import Config, Network
 from webapp.db import Database
@@ -52,6 +53,9 @@ def guard(app: Flask, installation: Installation) -> None:
     config, database = installation.config, installation.database
 
     def check() -> None:
+        if request_ctx.url_adapter is None:  # Werkzeug can build no address under such a name, and every page has some.
+            request_ctx.url_adapter = app.url_map.bind("localhost")
+            raise _no_name()
         if request.endpoint not in UNDER_ANY_NAME:
             refuse_unknown_host(config, database)
         refuse_other_sites(config, database)
@@ -146,7 +150,7 @@ def refuse_unknown_host(config: Config, database: Database) -> None:
     """
     name = _host_name(request.host)
     if name is None:
-        raise Malformed(_("The request does not say whom it is for: its Host header is no name. Reload the page."))
+        raise _no_name()
     if _is_ours(name, config):
         return
     with database.reading() as session:
@@ -160,6 +164,10 @@ def refuse_unknown_host(config: Config, database: Database) -> None:
                 name=name[:100],
             )
         )
+
+
+def _no_name() -> Malformed:
+    return Malformed(_("The request does not say whom it is for: its Host header is no name. Reload the page."))
 
 
 def refuse_other_sites(config: Config, database: Database) -> None:

@@ -220,6 +220,14 @@ def test_what_is_no_host_is_refused(app: Flask, alice: Person) -> None:
         assert open_under(app, host) == 400, host
 
 
+@pytest.mark.parametrize("host", ["a..b", ".a", "a" * 64, "a" * 300], ids=len)
+def test_a_name_that_no_address_can_be_built_under_is_refused_in_words(app: Flask, named: Person, host: str) -> None:
+    for path in ("/sign-in", "/nowhere", "/healthz/live", "/static/app.js"):
+        answer = app.test_client().get(path, headers={"Host": host})
+        assert answer.status_code == 400, path
+        assert "Host header is no name" in answer.text
+
+
 def test_one_time_links_begin_with_the_access_url_whatever_the_host_was(named: Person) -> None:
     fields = {"csrf_token": csrf_token(named.client), "email": "c@example.com", "name": "C", "role": "password-user"}
     named.client.post("/admin/users/new", data=fields, headers={"Host": "localhost:4711"})
