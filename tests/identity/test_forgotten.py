@@ -110,6 +110,14 @@ def test_ten_an_hour_from_one_source(database: Database) -> None:
     ask(database, "p11@example.com", "198.51.100.1")
 
 
+def test_a_whole_ipv6_network_is_one_source(database: Database) -> None:
+    for number in range(10):
+        ask(database, f"p{number}@example.com", f"2001:db8:1:2::{number:x}")
+    with pytest.raises(Invalid, match="from your network"):
+        ask(database, "p11@example.com", "2001:db8:1:2::ffff")
+    ask(database, "p11@example.com", "2001:db8:1:3::1")
+
+
 def test_what_was_refused_uses_up_nothing(database: Database, ada: User) -> None:
     for _ in range(3):
         ask(database)

@@ -69,6 +69,14 @@ def test_one_place_that_tries_many_accounts_has_to_wait(database: Database) -> N
     attempt(database, "another@example.com", "198.51.100.7")
 
 
+def test_a_visitor_with_a_whole_ipv6_network_is_one_place(database: Database) -> None:
+    for number in range(50):
+        attempt(database, f"user{number}@example.com", f"2001:db8:1:2::{number:x}")
+    with pytest.raises(Invalid, match="from your network"):
+        attempt(database, "another@example.com", "2001:db8:1:2:ffff:ffff:ffff:ffff")
+    attempt(database, "another@example.com", "2001:db8:1:3::1")
+
+
 def test_a_place_cannot_buy_guesses_with_an_account_of_its_own(database: Database) -> None:
     for number in range(50):
         attempt(database, f"user{number}@example.com", "192.0.2.1")

@@ -17,6 +17,7 @@ from webapp.i18n import lazy
 from webapp.identity import links, quota
 from webapp.identity.quota import Quota
 from webapp.identity.telling import tell
+from webapp.identity.throttle import network
 from webapp.identity.users import check_email, email_key, find_user
 from webapp.outbox.messages import Kind
 
@@ -45,7 +46,7 @@ def ask(session: Session, email: str, source: str) -> None:
     """Write down that somebody at ``source`` asks for a link. Raises Invalid for what is no address, or too often."""
     email = check_email(email)
     quota.take(session, _ALL)
-    quota.take(session, _FROM_HERE, source)
+    quota.take(session, _FROM_HERE, network(source))
     quota.take(session, _FOR_ADDRESS, email_key(email))
     session.add(ForgottenRequest(email=email, source=source[:100], asked_at=session.now()))
     session.flush()

@@ -11,6 +11,7 @@ guesses at an account keeps its owner waiting on new browsers only (OWASP: devic
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -108,9 +109,10 @@ def for_sign_in(
     account = _account(email)
     if browser is not None and user_id in browser.user_ids:
         return [_counter(replace(_BROWSER, free=free), account, browser.id, account=account, earned=True)]
+    place = network(source)
     return [
-        _counter(replace(_HERE, free=free), account, source, account=account, earned=True),
-        _counter(_SOURCE, source),
+        _counter(replace(_HERE, free=free), account, place, account=account, earned=True),
+        _counter(_SOURCE, place),
         _counter(_ACCOUNT, account, account=account),
         _counter(_EVERYWHERE),
     ]
@@ -198,6 +200,15 @@ def _take_back(session: Session, counter: Counter) -> None:
 
 def _counter(limit: Limit, *parts: str, account: str | None = None, earned: bool = False) -> Counter:
     return Counter(limit, _hash(limit.name, *parts), account, earned)
+
+
+def network(source: str) -> str:
+    """What an address counts as: of IPv6 its /64, out of which one visitor takes a new address whenever they like."""
+    try:
+        ip = ipaddress.IPv6Address(source)
+    except ValueError:
+        return source
+    return str(ipaddress.IPv6Network((ip.packed[:8] + bytes(8), 64)))
 
 
 def _account(email: str) -> str:
