@@ -28,7 +28,7 @@ def test_it_takes_an_address(database: Database, email: str) -> None:
     "email",
     [
         *("", "ada", "@b", "a@", "a@b@c", "a b@c", "a@b\r\nBcc: x@y", "a@b\x00", "<a@b>", "a@b,c@d", '"a"@b'),
-        *("a" * 65 + "@b", "a@" + "b" * 254, "a@b\u2028c"),
+        *("a" * 65 + "@b", "a@" + "b" * 254, "a@b\u2028c", "ad\u202emin@b", "ad\u200bmin@b", "a@b\u00adc"),
     ],
     ids=ascii,
 )

@@ -114,7 +114,7 @@ def check_name(name: str) -> str:
 def check_email(email: str) -> str:
     """An address as it is kept. Raises Invalid."""
     email = email.strip()
-    if not _EMAIL.fullmatch(email) or len(email) > 320:
+    if not _EMAIL.fullmatch(email) or len(email) > 320 or not email.isprintable():
         raise Invalid(_("That is not an e-mail address. It looks like name@example.com."), "email")
     return email
 
