@@ -245,9 +245,14 @@ def test_changing_the_password_needs_the_current_one(database: Database, ada: Us
             database, ada.actor(HERE), token, current=WRONG, new=Secret("another long password")
         )
     assert refused.value.field == "current"
+    with database.reading() as session:
+        (line,) = trail.latest(session, limit=1)
+    assert (line.action, line.outcome, line.actor_id) == ("user:set-password", "refused", ada.id)
 
 
-def test_guessing_the_current_password_has_its_limit(database: Database, ada: User) -> None:
+def test_guessing_the_current_password_has_its_limit(
+    database: Database, ada: User, move: Callable[[timedelta], None]
+) -> None:
     token = _begin(database, ada)
     for _ in range(5):
         with pytest.raises(Invalid, match="not your current"):

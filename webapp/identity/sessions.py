@@ -372,6 +372,8 @@ def change_own_password(
     with passwords.place_in_line():
         good = passwords.verify_password(user.password_hash, current)
     if not good:
+        with database.transaction() as session:
+            trail.record(session, actor, "user:set-password", subject=f"user:{user.id}", outcome="refused")
         raise Invalid(_("That is not your current password."), "current")
     with database.transaction() as session:
         throttle.forgive(session, counters)
