@@ -193,6 +193,16 @@ def test_nobody_is_raised_to_administrator_without_proof(app: Flask, database: D
     assert stale.post(f"/admin/users/{carol.user.id}", raised | {"proof_password": PASSWORD}).status_code == 303
 
 
+def test_an_administrator_who_was_disabled_is_let_in_again_only_after_proof(
+    app: Flask, database: Database, stale: Person
+) -> None:
+    carol = add_person(app, database, email="carol@example.com", name="Carol", role=Role.ADMINISTRATOR)
+    enabled = {"name": "Carol", "role": "administrator", "active": "y"}
+    assert stale.post(f"/admin/users/{carol.user.id}", {"name": "Carol", "role": "administrator"}).status_code == 303
+    assert stale.post(f"/admin/users/{carol.user.id}", enabled).status_code == 422
+    assert stale.post(f"/admin/users/{carol.user.id}", enabled | {"proof_password": PASSWORD}).status_code == 303
+
+
 @pytest.mark.parametrize("path", ["/admin/users/1/second-factor/remove", "/profile/second-factor/app/remove"])
 def test_second_factors_are_touched_only_after_proof(stale: Person, path: str) -> None:
     asked = stale.post(path)

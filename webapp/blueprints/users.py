@@ -100,7 +100,7 @@ def update(user_id: int) -> Response | tuple[str, int]:
     if not form.validate():
         return _show(user_id, form), htmx.INVALID
     try:
-        if _is_raised(user_id, Role(form.role.data)):
+        if _becomes_administrator(user_id, Role(form.role.data), active=bool(form.active.data)):
             require_proof()
         with database().transaction() as session:
             people.change(
@@ -164,10 +164,11 @@ def link(user_id: int) -> str:
     return _hand_over(made, mail, by_mail=False)
 
 
-def _is_raised(user_id: int, role: Role) -> bool:
-    """Whether the role would make an administrator of somebody who is none."""
+def _becomes_administrator(user_id: int, role: Role, *, active: bool) -> bool:
+    """Whether this would make an administrator of somebody who is none, or let one in again who was disabled."""
     with database().reading() as session:
-        return role is Role.ADMINISTRATOR and users.get_user(session, user_id).role != role
+        user = users.get_user(session, user_id)
+    return role is Role.ADMINISTRATOR and (user.role != role or (active and not user.active))
 
 
 @bp.post("/<id:user_id>/second-factor/remove")
