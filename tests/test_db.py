@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-from webapp.db import BUSY_TIMEOUT_SECONDS, Database
+from webapp.db import BUSY_TIMEOUT_SECONDS, SQLITE_CONNECTIONS, Database
 from webapp.identity.throttle import SignInFailure
 
 AT = datetime(2026, 3, 29, 1, 30, 0, 123456, tzinfo=UTC)
@@ -152,6 +154,16 @@ def test_sqlite_loses_nothing_that_was_acknowledged(sqlite: Database) -> None:
     with sqlite.engine.connect() as connection:
         found = {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in expected}
     assert found == expected
+
+
+def test_connections_to_sqlite_are_kept_after_a_moment_with_many(sqlite: Database) -> None:
+    opened: list[object] = []
+    event.listen(sqlite.engine, "connect", lambda connection, _record: opened.append(connection))
+    for _ in range(2):
+        with ExitStack() as at_once:
+            for _ in range(SQLITE_CONNECTIONS):
+                at_once.enter_context(sqlite.reading()).execute(sa.select(1))
+    assert len(opened) <= SQLITE_CONNECTIONS
 
 
 def test_what_is_deleted_is_wiped_from_the_sqlite_file(sqlite: Database) -> None:

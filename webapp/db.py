@@ -26,6 +26,8 @@ from webapp import i18n
 from webapp.keyring import Keyring, Secret, key_id_of
 
 BUSY_TIMEOUT_SECONDS = 5
+SQLITE_CONNECTIONS: Final = 15
+"""So many a process may use at once."""
 _WAIT_HARDLY: Final = sa.text("SET LOCAL lock_timeout = '20ms'")
 _log = logging.getLogger("keypost.db")
 Clock = Callable[[], datetime]
@@ -361,7 +363,16 @@ def make_engine(url: str, *, patient: bool = False) -> sa.Engine:
         if not patient:
             event.listen(engine, "do_connect", _connect_impatiently)
         return engine
-    engine = sa.create_engine(url, hide_parameters=True, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
+    engine = sa.create_engine(
+        url,
+        # All are kept: to open and close one for each moment with many requests fragments the memory of every thread,
+        # which grows by that. The last one used goes first, so that the pages it remembers are of use.
+        pool_size=SQLITE_CONNECTIONS,
+        max_overflow=0,
+        pool_use_lifo=True,
+        hide_parameters=True,
+        connect_args={"timeout": BUSY_TIMEOUT_SECONDS},
+    )
     event.listen(engine, "connect", _open_sqlite)
     event.listen(engine, "checkin", _leave_nothing_open)
     turns = _Turns()
