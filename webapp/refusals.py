@@ -22,6 +22,7 @@ from webapp.errors import Conflict, Invalid, NotFound, Problem, Refused, Unavail
 from webapp.i18n import gettext as _
 from webapp.i18n import lazy
 from webapp.ingress import Malformed, OtherSite, UnknownHost
+from webapp.keyring import SealBroken
 
 if TYPE_CHECKING:
     from webapp.db import Database
@@ -77,6 +78,7 @@ def register(app: Flask) -> None:
     app.register_error_handler(OperationalError, _database_busy)
     app.register_error_handler(InterfaceError, _database_busy)
     app.register_error_handler(PoolTimeout, _database_busy)
+    app.register_error_handler(SealBroken, _altered)
     app.register_error_handler(Exception, _unexpected)
 
 
@@ -151,18 +153,31 @@ def _http(error: HTTPException) -> Response:
     return _answer(error.code, _SENTENCES.get(error.code, _("This did not work. Go back and try again.")))
 
 
-def _note_refusal() -> None:
+def _note_refusal(why: str = "") -> None:
     """Leave a line in the audit trail. The act was refused already, so it does not hang on the line."""
     actor = access.current_actor_or_none() or Actor(None, NOBODY, access.source(), Role.PASSWORD_USER)
     try:
         with _database().transaction() as session:
-            refused.record(session, actor, f"{request.method} {request.path}")
+            refused.record(session, actor, f"{request.method} {request.path} {why}".strip())
     except (OperationalError, PoolTimeout, Unavailable) as error:
         log.warning("a refusal was not recorded: %s", type(error).__name__)
 
 
 def _database() -> Database:
     return cast("Installation", current_app.extensions["installation"]).database
+
+
+def _altered(error: SealBroken) -> Response:
+    log.error("%s", error)  # It names a place, and nothing of what is sealed there.
+    _note_refusal(f"({error})")
+    return _answer(
+        500,
+        _(
+            "Something that is kept sealed does not open: it was altered or moved in the database. It is not shown, "
+            "and nothing was changed. Tell whoever runs Keypost, who finds the place in the audit trail and has it in "
+            "a backup; an account’s password can also be set anew."
+        ),
+    )
 
 
 def _database_busy(error: Exception) -> Response:

@@ -18,6 +18,7 @@ from webapp.audit.trail import AuditLine
 from webapp.cli import importing
 from webapp.installation import Installation
 from webapp.keyring import Secret
+from webapp.vault.accounts import AccountPassword
 from webapp.vault.imports import RESOURCES
 
 CANARY = "c4n4ry-sings-under-ground"
@@ -86,6 +87,15 @@ def test_a_named_owner_gets_the_new_ones_and_nothing_of_others_is_touched(instal
         assert result.exit_code == 1
         assert "“Mail” belongs to somebody else than the owner named." in result.stdout
     assert held(installation.database) == {("Router", "admin", "y")}
+
+
+def test_an_export_names_the_place_that_was_altered_in_the_database(installation: Installation) -> None:
+    run(installation, "resources", "import", "-", given="Title,Username,Password\nMail,postmaster,x\n")
+    with installation.database.transaction() as session:
+        session.get_one(AccountPassword, (1, 1)).sealed += b"altered"
+    refused = run(installation, "resources", "export", "--yes")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "account_passwords.password of row 1/1 does not open" in refused.stderr
 
 
 def test_an_export_is_imported_again_without_loss(installation: Installation) -> None:

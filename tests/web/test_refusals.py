@@ -13,8 +13,10 @@ import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
 
-from tests.support.people import HTMX, Person, csrf_token
+from tests.support.people import HTMX, PASSWORD, Person, csrf_token
+from webapp.audit import trail
 from webapp.db import Database
+from webapp.vault.accounts import AccountPassword
 
 ODD = (
     "\x00",
@@ -218,6 +220,23 @@ def test_a_locked_database_asks_for_patience(app: Flask, alice: Person, database
 
 def _impatient(connection: sa.engine.interfaces.DBAPIConnection, *_: object) -> None:
     connection.cursor().execute("PRAGMA busy_timeout=1")
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"), [("/accounts/1/reveal", {}), ("/resources/export", {"proof_password": PASSWORD})]
+)
+def test_a_seal_that_was_altered_is_told_and_its_place_is_in_the_trail(
+    everything: Person, database: Database, path: str, fields: dict[str, str]
+) -> None:
+    with database.transaction() as session:
+        session.get_one(AccountPassword, (1, 1)).sealed += b"altered"
+    response = everything.post(path, fields)
+    assert response.status_code == 500
+    assert "altered or moved in the database" in response.text
+    with database.reading() as session:
+        (line,) = trail.latest(session, limit=1)
+    assert (line.action, line.outcome) == ("access:refuse", "refused")
+    assert f"POST {path} (account_passwords.password of row 1/1 does not open" in line.details
 
 
 def test_what_nobody_expected_gives_a_reference_and_no_details(

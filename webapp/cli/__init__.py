@@ -97,6 +97,8 @@ class _Commands(click.Group):
                 f"The database did not answer as it should ({_first_line(error)}), and nothing was changed. "
                 "Try again; if it happens again, check the database."
             )
+        except _broken_seals() as broken:
+            sentence = f"This was not done: {broken}. A backup may hold it as it was."
         click.echo(sentence, err=True)
         raise click.exceptions.Exit(1)
 
@@ -105,6 +107,12 @@ def _database_errors() -> type[Exception]:
     from sqlalchemy.exc import OperationalError  # noqa: PLC0415 - only when something went wrong
 
     return OperationalError
+
+
+def _broken_seals() -> type[Exception]:
+    from webapp.keyring import SealBroken  # noqa: PLC0415 - as above
+
+    return SealBroken
 
 
 def _first_line(error: Exception) -> str:
