@@ -27,12 +27,14 @@ from tests.support.mail_settings import (
 )
 from tests.support.outbox import MovableClock, deliver, enqueue, only, open_relay, save, states
 from tests.support.scripted_smtp import ScriptedServer, replying
+from tests.support.sink import HANG_UP, Sink
 from webapp.actor import Actor
 from webapp.audit.trail import latest
 from webapp.config import Config
 from webapp.db import Database
 from webapp.installation import open_installation
-from webapp.mail import checks, settings
+from webapp.keyring import Secret
+from webapp.mail import checks, route, settings
 from webapp.mail.delivery import Delivery
 from webapp.mail.settings import Draft
 from webapp.mail.worker import Worker
@@ -258,6 +260,48 @@ def test_when_new_settings_fail_the_old_ones_carry_the_news(database: Database, 
     assert [each.recipients for each in relay.accepted] == [("alice@example.test",)]
     assert states(database) == {"accepted": 1, "queued": 1}
     assert reason(database) == "greeting-refused"
+
+
+def test_when_the_old_way_breaks_off_nothing_stays_held(database: Database, tmp_path: Path) -> None:
+    with Sink(tmp_path) as former, ScriptedServer(replying(greeting="554 go away")) as broken:
+        former.tell(replies={"RCPT alice@example.test": "550 5.1.1 unknown", "RSET": HANG_UP})
+        save(database, open_relay(former.port))
+        save(database, open_relay(broken.port))
+        enqueue(database, "alice@example.test", "bob@example.test", kind=Kind.MAIL_SETTINGS_CHANGED)
+        deliver(database)
+    assert (only(database, "alice@example.test").state, only(database, "bob@example.test").state) == (
+        "refused",
+        "queued",
+    )
+
+
+def test_settings_that_fail_like_those_before_them_are_known_to_fail(
+    database: Database, mail_authority: trustme.CA
+) -> None:
+    with MailServer(STARTTLS, {USERNAME: PASSWORD}, authority=mail_authority) as server:
+        trust_server(database, server)
+        enqueue(database, "bob@example.test")
+        for wrong in ("wrong", "wrong as well"):
+            save(database, draft(**place_of(server), password=Secret(wrong)))
+            deliver(database)
+            with database.reading() as session:
+                assert "sending failed" in checks.verification(session).reason
+
+
+def test_a_check_says_nothing_of_settings_that_were_saved_while_it_ran(
+    database: Database, mail_authority: trustme.CA
+) -> None:
+    me = join(database, "Ann")
+    mailbox = add_mailbox(database, me, "wrong")
+    with MailServer(STARTTLS, {USERNAME: PASSWORD}, authority=mail_authority) as server:
+        trust_server(database, server)
+        save_as(database, me, bound(mailbox, **place_of(server)))
+        claimed = checks.claim_login_check(database, me)
+        assert claimed is not None
+        result = checks.check_saved(database, TrustStore(database), me, check_id=claimed)
+        save(database, draft(**place_of(server)))
+        route.conclude(database, claimed, result)
+    assert reason(database) is None
 
 
 def test_the_check_of_the_day_pauses_before_somebody_needs_mail(database: Database) -> None:

@@ -72,6 +72,14 @@ def test_a_change_of_what_failed_makes_the_attempt_due_at_once(database: Databas
     assert claim(database, "elsewhere")
 
 
+def test_what_was_changed_begins_anew_although_it_fails_alike(database: Database) -> None:
+    refused = replace(REASON, code="credentials-refused", login=True)
+    waits = [begin(database, refused) for _ in range(3)]
+    assert claim(database, "elsewhere")
+    assert begin(database, replace(refused, about="elsewhere")) == waits[0] < waits[1]
+    assert acts(database) == ["outbox:pause", "outbox:pause"]
+
+
 def test_somebody_may_have_the_server_asked_at_once(database: Database) -> None:
     begin(database)
     with database.transaction() as session:

@@ -94,7 +94,7 @@ class BackgroundWork:
         )
         if claimed is not None and not self._stopping:
             result = checks.check_saved(self._database, self._trust, program(), check_id=claimed)
-            route.conclude(self._database, result)
+            route.conclude(self._database, claimed, result)
 
     def _answer_forgotten(self) -> None:
         if forgotten.answer(self._database):

@@ -534,8 +534,7 @@ class Delivery:
 
     def _suffer(self, way: NoWay) -> None:
         with self._database.transaction() as session:
-            known = pause.current(session)
-            if known is None or known.code != way.reason.code or known.about != way.reason.about:
+            if pause.is_news(pause.current(session), way.reason):
                 _record_failure(session, way)
             pause.begin(session, way.reason)
         former.deliver_notice(self._database, self._trust, resolver=self._resolver)

@@ -6,6 +6,7 @@ that kind of message goes this way, and a secret goes only where it was saved fo
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from datetime import datetime, timedelta
@@ -161,6 +162,7 @@ def _send(database: Database, connection: Connection, way: Route, message: Lease
         diagnosis = route.explain_briefly(connection, way, fault, recipient=message.recipient)
         if fault.reply is None or diagnosis.permanence != "message":
             return None
-        connection.rset()
+        with contextlib.suppress(Fault):  # Whether the next can be sent shows then.
+            connection.rset()
         return Outcome(message, "refused", diagnosis.code, diagnosis.stage, diagnosis.reply or "", way.server)
     return Outcome(message, "accepted", reply=connection.masker.shown(reply), server=way.server)

@@ -18,7 +18,7 @@ from webapp.errors import Conflict, NotFound
 from webapp.i18n import gettext as _
 from webapp.mail import checks, settings
 from webapp.mail.address import valid_address
-from webapp.mail.checks import Fingerprint
+from webapp.mail.checks import Fingerprint, MailCheck
 from webapp.mail.diagnosis import Context, Diagnosis, context_of, diagnose
 from webapp.mail.dial import Resolver, system_resolver
 from webapp.mail.letters import Letters
@@ -219,15 +219,19 @@ def reason_of(route: Route, diagnosis: Diagnosis) -> Reason:
     )
 
 
-def conclude(database: Database, result: Result) -> None:
-    """Draw from a check of the saved settings what it means for the queue: pause it, or let it go on."""
+def conclude(database: Database, check_id: int, result: Result) -> None:
+    """Draw from a recorded check of the saved settings what it means for the queue: pause it, or let it go on.
+
+    Nothing, once other settings were saved meanwhile or the password was changed: what failed is not theirs.
+    """
     with database.transaction() as session:
         try:
             way = read_route(session)
         except NoWay as no_way:
             pause.begin(session, no_way.reason)
             return
-        if way is None:
+        check = session.get(MailCheck, check_id)
+        if way is None or check is None or check.fingerprint != way.fingerprint.exact:
             return
         waits = pause.current(session)
         if result.diagnosis is None:

@@ -28,7 +28,7 @@ _LONGEST: Final = max(_LOGIN_DELAYS)
 class Pause(Base):
     """Why delivery waits; there is no row while it does not.
 
-    about: the fingerprint of what failed. login: the server refused the login itself. attempts: since the pause began.
+    about: the fingerprint of what failed. login: the server refused the login itself. attempts: with that in vain.
     """
 
     __tablename__ = "outbox_pause"
@@ -89,9 +89,9 @@ def begin(session: Session, reason: Reason) -> Pause:
         "login": reason.login,
         "attempted_at": now,
     }
-    session.add_unless_there(Pause, id=_ONLY, since=now, attempts=0, attempt_at=now, **values | {"code": ""})
+    session.add_unless_there(Pause, id=_ONLY, since=now, attempts=0, attempt_at=now, **values)
     pause = session.get_one(Pause, _ONLY, with_for_update=True, populate_existing=True)
-    if (pause.code, pause.about) != (reason.code, reason.about):
+    if is_news(pause, reason):
         pause.attempts = 0
         trail.record(
             session,
@@ -109,6 +109,11 @@ def begin(session: Session, reason: Reason) -> Pause:
     pause.attempt_at = now + delays[min(pause.attempts, len(delays)) - 1]
     session.flush()
     return pause
+
+
+def is_news(known: Pause | None, reason: Reason) -> bool:
+    """Whether nothing has failed for this reason since the pause began, or since what failed was changed."""
+    return known is None or not known.attempts or (known.code, known.about) != (reason.code, reason.about)
 
 
 def end(session: Session) -> bool:
@@ -135,7 +140,9 @@ def claim_attempt(session: Session, about: str) -> bool:
         return True
     if not is_attempt_due(pause, about, session.now()):
         return False
-    pause.about, pause.attempt_at = about, session.now() + timedelta(minutes=2)
+    if pause.about != about:
+        pause.about, pause.attempts = about, 0
+    pause.attempt_at = session.now() + timedelta(minutes=2)
     session.flush()
     return True
 
