@@ -97,6 +97,16 @@ def test_the_last_administrator_stays(alice: Person) -> None:
     assert "only administrator" in answer.text
 
 
+def test_the_last_administrator_who_can_sign_in_stays(alice: Person, client: FlaskClient) -> None:
+    link = link_in(alice.post("/admin/users/new", BOB | {"role": "administrator"}).text)
+    for fields in ({"role": "password-user", "active": "y"}, {"role": "administrator"}):
+        answer = alice.post("/admin/users/1", {"name": "Alice Admin", **fields})
+        assert answer.status_code == 409
+        assert "only administrator who has set a password" in answer.text
+    assert spend(client, link) == 303
+    assert alice.post("/admin/users/1", {"name": "Alice Admin", "role": "administrator"}).status_code == 303
+
+
 def test_an_address_is_taken_once(alice: Person) -> None:
     alice.post("/admin/users/new", BOB)
     answer = alice.post("/admin/users/new", BOB | {"email": "BOB@example.com"})

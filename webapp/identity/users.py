@@ -208,14 +208,26 @@ def edit_user(session: Session, actor: Actor, user_id: int, *, name: str, role: 
 
 
 def _refuse_last_administrator(session: Session, user: User) -> None:
-    """Hold all administrators still, so that two cannot demote each other at the same moment."""
-    administrators = session.scalars(
-        sa.select(User.id).where(User.role == Role.ADMINISTRATOR.value, User.active).order_by(User.id).with_for_update()
-    ).all()
-    if list(administrators) == [user.id]:
+    """Hold all administrators still, so that two cannot demote each other at the same moment.
+
+    Who has set no password yet may never do so: their mail may have gone astray, and its link expires.
+    """
+    active = sa.select(User.id, User.password_hash.is_not(None)).where(
+        User.role == Role.ADMINISTRATOR.value, User.active
+    )
+    has_password = {id: has for id, has in session.execute(active.order_by(User.id).with_for_update())}
+    if list(has_password) == [user.id]:
         raise Conflict(
             _(
                 "%(name)s is the only administrator, and somebody must be. Make another user an administrator first.",
+                name=user.name,
+            )
+        )
+    if [id for id, has in has_password.items() if has] == [user.id]:
+        raise Conflict(
+            _(
+                "%(name)s is the only administrator who has set a password, and one must be able to sign in. Wait "
+                "until another has set theirs, or make somebody who has one an administrator first.",
                 name=user.name,
             )
         )
