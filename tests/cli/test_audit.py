@@ -6,13 +6,17 @@ import csv
 import io
 import json
 
+import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner, Result
 
 from webapp.actor import command_line
 from webapp.audit import trail
 from webapp.cli import main
+from webapp.errors import Invalid
+from webapp.identity.sessions import sign_in
 from webapp.installation import Installation
+from webapp.keyring import Secret
 
 
 def _run(installation: Installation, *arguments: str) -> Result:
@@ -48,6 +52,14 @@ def test_the_head_that_is_shown_is_the_one_that_verify_takes(installation: Insta
     assert _run(installation, "head").stdout == f"3 {head}\n"
     assert _run(installation, "verify", "--head", head).exit_code == 0
     assert _run(installation, "verify", "--head", "0" * 63 + "1").exit_code == 1
+
+
+def test_what_a_stranger_typed_forges_no_line_and_commands_no_terminal(installation: Installation) -> None:
+    with pytest.raises(Invalid):
+        sign_in(installation.database, "eve\n      9  \x1b[2J\u202eecila", Secret("wrong"), "192.0.2.1")
+    listed = CliRunner().invoke(main, ["audit", "list"], obj=installation, color=True).stdout
+    assert listed.count("\n") == 1
+    assert "eve\\n      9  \\x1b[2J\\u202eecila [192.0.2.1]" in listed
 
 
 def test_lines_are_listed_in_words_and_filtered(installation: Installation) -> None:

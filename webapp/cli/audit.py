@@ -14,6 +14,7 @@ from webapp.audit.trail import AuditLine
 from webapp.cli.options import as_json
 from webapp.errors import Problem
 from webapp.installation import Installation
+from webapp.logs import printable
 from webapp.spreadsheet import lines
 
 
@@ -103,10 +104,11 @@ def list_(
     for line in found:
         facts = "; ".join(f"{name} {value}" for name, value in line.facts())
         outcome = "" if line.outcome == "done" else f" ({line.outcome})"
-        click.echo(
+        said = (
             f"{line.id:>7}  {line.at:%Y-%m-%d %H:%M:%S}  {line.actor_name} [{line.source}]  "
-            f"{words.action(line.action)}{outcome}  {words.subject(line.subject)}  {facts}".rstrip()
+            f"{words.action(line.action)}{outcome}  {words.subject(line.subject)}  {facts}"
         )
+        click.echo(printable(said.rstrip()))  # A stranger may have typed some of it.
     if not found:
         click.echo("No line fits.")
 
