@@ -29,6 +29,10 @@ ROOT = Path(__file__).resolve().parent.parent
 # What a user's configuration could set to lead the packages elsewhere, or make some look installed already.
 MISLEADING = ("PIP_PREFIX", "PIP_TARGET", "PIP_ROOT", "PIP_REQUIREMENT", "PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV")
 
+# One heap for all threads: glibc gives several of them, and what is free in one is of no use to the threads of another,
+# so that a process grows for hours. The interpreter lets one thread run at a time, so nobody waits for the heap.
+HEAPS = "MALLOC_ARENA_MAX", "1"
+
 CAUSES = (
     (("No space left on device", "os error 28"), "the disk is full: make room and start again"),
     (
@@ -67,6 +71,7 @@ def start(requirements: str, module: str, *arguments: str) -> "NoReturn":
         python = prepared(ROOT, requirements)
     except KeyboardInterrupt:
         sys.exit("The installation was interrupted; the next start does it again from the beginning.")
+    os.environ.setdefault(*HEAPS)
     command = [str(python), "-P", "-m", module, *arguments]
     if os.name == "nt":
         sys.exit(_run_and_wait(command))

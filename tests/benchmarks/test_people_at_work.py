@@ -90,7 +90,7 @@ def running(tmp_path: Path) -> Iterator[Running]:
     opened.close()
     with subprocess.Popen(
         [sys.executable, "-m", "webapp.cli", "serve", "--port", "0"],
-        env={**os.environ, **environment, "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, **environment, "PYTHONUNBUFFERED": "1", "MALLOC_ARENA_MAX": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
