@@ -395,7 +395,7 @@ def _open_sqlite(connection: sqlite3.Connection, _record: object) -> None:
         "synchronous=FULL",
         "foreign_keys=ON",
         "secure_delete=ON",
-        "cache_size=-16000",  # KiB; the account picker reads an index of some megabytes at each key stroke
+        "cache_size=-2000",  # KiB; each connection's memory of the file, which grows with the file up to this
         f"busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}",
     ):
         connection.execute(f"PRAGMA {pragma}")
