@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import io
 import json
 import os
 import shutil
@@ -238,6 +239,18 @@ def test_a_file_that_was_altered_is_refused(filled: Installation, elsewhere: Con
 def test_what_is_no_backup_is_refused(filled: Installation, elsewhere: Config, file: Path, content: bytes) -> None:
     file.write_bytes(content)
     with pytest.raises(BackupRefused, match="Nothing was changed"):
+        _restore(elsewhere, file)
+
+
+@pytest.mark.parametrize(
+    "manifest", ["[" * 60_000, '{"seal": "\\ud800"}', "[]", "{}", "9" * 60_000], ids=["deep", *"1234"]
+)
+def test_a_manifest_of_any_shape_is_refused_in_words(elsewhere: Config, file: Path, manifest: str) -> None:
+    with tarfile.open(file, "w") as tar:
+        member = tarfile.TarInfo("manifest.json")
+        member.size = len(manifest)
+        tar.addfile(member, io.BytesIO(manifest.encode()))
+    with pytest.raises(BackupRefused, match="no manifest that can be read"):
         _restore(elsewhere, file)
 
 

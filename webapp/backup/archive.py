@@ -106,9 +106,9 @@ def _manifest(path: Path, tar: tarfile.TarFile, keyring: Keyring) -> Manifest:
     file = tar.extractfile(first)
     try:
         content: dict[str, Any] = json.loads(file.read() if file else b"")
-        seal = str(content.pop("seal"))
+        seal = str(content.pop("seal")).encode()
         manifest = Manifest(**content)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise BackupRefused(f"{path} has no manifest that can be read. Nothing was changed.") from None
     if manifest.format != FORMAT:
         raise BackupRefused(f"{path} was made by a newer Keypost. Nothing was changed; restore it with that version.")
@@ -117,7 +117,7 @@ def _manifest(path: Path, tar: tarfile.TarFile, keyring: Keyring) -> Manifest:
             f"{path} opens with the master key {manifest.master_key}, and this one is {keyring.key_id.hex()}. Nothing "
             "was changed. Put the right key in its place, or name it with KEYPOST_MASTER_KEY_FILE."
         )
-    if not secrets.compare_digest(seal.encode(), manifest.seal(keyring).encode()):
+    if not secrets.compare_digest(seal, manifest.seal(keyring).encode()):
         raise BackupRefused(f"{path} was altered since it was made. Nothing was changed; use another backup.")
     return manifest
 
