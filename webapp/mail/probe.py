@@ -40,7 +40,6 @@ Outcome = Literal["done", "failed", "skipped"]
 _SHARE_FOR_THE_CONVERSATION: Final = 0.8
 _GREETING_MOMENT_SECONDS: Final = 3.0
 _LOOK_SECONDS: Final = 4.0
-_LEAST_LOOK_SECONDS: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)

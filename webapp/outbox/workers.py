@@ -13,7 +13,6 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from webapp.db import Base, Session, UtcDateTime
 
-SAID_EVERY: Final = timedelta(seconds=10)
 ALIVE_FOR: Final = timedelta(seconds=60)
 """Who has been silent for longer counts as dead."""
 
