@@ -94,6 +94,13 @@ def test_static_files_may_be_kept(client: FlaskClient) -> None:
         assert "Set-Cookie" not in response.headers
 
 
+def test_the_page_about_a_file_that_is_not_there_is_never_kept(alice: Person) -> None:
+    for path, headers in (("nothing.js", {}), ("app.css", {"Range": "bytes=9999999-"})):
+        answer = alice.client.get(f"/static/{path}", headers=headers)
+        assert "Alice Admin" in answer.text
+        assert answer.headers["Cache-Control"] == "no-store"
+
+
 @pytest.mark.parametrize(
     "path", ["../config.py", "%2e%2e/config.py", "..%2f..%2finstance/master.key", ".git/config", ""]
 )
