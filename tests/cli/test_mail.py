@@ -198,17 +198,34 @@ def test_a_probe_explains_what_cannot_be_reached_at_all(
     assert (done.exit_code, json.loads(done.stdout)["diagnosis"]["code"]) == (1, code)
 
 
+PLACE = ("--server", "x.test", "--port", "25", "--security", "tls")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
         ("probe", "--server", "x.test", "--port", "25", "--security", "sometimes", "--sender", "a@b.test"),
-        ("probe", "--server", "x.test", "--port", "25", "--security", "tls", "--sender", "nobody"),
-        ("probe", "--server", "x.test", "--port", "25", "--security", "tls", "--sender", "a@b.test", "--username", "u"),
+        ("probe", *PLACE, "--sender", "nobody"),
+        ("probe", *PLACE, "--sender", "a@b.test", "--username", "u"),
         ("probe", "--server", "x.test"),
         ("set", "--port", "25"),
         ("set", "--username", "u", "--account", "1"),
         ("set", "--password-stdin", "--no-authentication"),
         ("test",),
+        ("test", "--to", "nobody"),
+        (
+            "probe",
+            "--server",
+            "x.test",
+            "--port",
+            "25",
+            "--security",
+            "tls",
+            "--sender",
+            "a@b.test",
+            "--hello-name",
+            "not a name",
+        ),
     ],
 )
 def test_wrong_usage_ends_with_two(installation: Installation, arguments: Sequence[str]) -> None:

@@ -21,7 +21,7 @@ from webapp.errors import Invalid, Problem
 from webapp.installation import Installation
 from webapp.keyring import Secret
 from webapp.mail import access_url, checks, explanations, likeness, settings
-from webapp.mail.address import permitted_port, valid_hello_name, valid_server_name
+from webapp.mail.address import permitted_port, valid_address, valid_hello_name, valid_server_name
 from webapp.mail.oauth import ClientCredentials, valid_token_url
 from webapp.mail.probe import Attempt, Result, Stage, probe
 from webapp.mail.settings import Draft, InvalidFields, MailSettings
@@ -98,6 +98,8 @@ def set_(installation: Installation, /, as_json: bool, **given: Any) -> None:
 def test(installation: Installation, recipient: str, as_json: bool) -> None:
     """Send a test message with the saved settings. Exit 0 when the server accepted it, 1 when not."""
     database = installation.database
+    with _as_usage("--to"):
+        recipient = valid_address(recipient)
     with _in_words():
         result = checks.check_saved(database, TrustStore(database), command_line(), recipient=recipient)
     if not as_json:
@@ -130,8 +132,9 @@ def probe_(installation: Installation, /, as_json: bool, **given: Any) -> None:
         raise click.UsageError("--username and --password-stdin belong together.")
     oauth = _client_credentials(given)
     login = Login(given["username"], read_password(), oauth) if given["username"] else None
-    with _in_words():
+    with _as_usage("--hello-name"):
         hello_name = valid_hello_name(given["hello_name"])
+    with _in_words():
         if installation.database.mail_ports is not None:
             permitted_port(given["port"], installation.database.mail_ports)
     attempt = Attempt(
@@ -198,10 +201,8 @@ def _client_credentials(given: dict[str, Any]) -> ClientCredentials | None:
         return None
     if not (url and client_id and given["username"]):
         raise click.UsageError("--oauth-token-url, --oauth-client-id and --username MAILBOX belong together.")
-    try:
+    with _as_usage("--oauth-token-url"):
         return ClientCredentials(valid_token_url(url), client_id, given["oauth_scope"])
-    except Invalid as error:
-        raise click.BadParameter(str(error), param_hint="--oauth-token-url") from None
 
 
 def _probed(attempt: Attempt, trust: TrustStore, as_json: bool) -> Result:
@@ -384,6 +385,15 @@ def _ending(result: Result) -> Iterator[str]:
         yield f"the server said: {result.diagnosis.reply}"
     if result.certificate and not result.certificate.trusted:
         yield f"certificate: {result.certificate.subject}, SHA-256 {result.certificate.sha256}"
+
+
+@contextmanager
+def _as_usage(option: str) -> Iterator[None]:
+    """What cannot be meant by an option is wrong usage."""
+    try:
+        yield
+    except Invalid as error:
+        raise click.BadParameter(str(error), param_hint=option) from None
 
 
 @contextmanager
