@@ -27,7 +27,8 @@ from webapp.doctor.findings import DATABASE_CHECKS, Finding, State, failing, in_
 from webapp.doctor.machine import environment, key_apart, moment, room, user
 from webapp.installation import Installation, open_installation
 from webapp.mail import settings
-from webapp.trust import store
+from webapp.mail.transport import Security
+from webapp.trust import seen, store
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
@@ -259,6 +260,21 @@ def test_a_certificate_that_ends_soon_is_warned_of(database: Database) -> None:
         found = mail.certificates(session)
     assert found.state is State.WARNING
     assert f"{soon:%Y-%m-%d}" in found.sentence
+    assert "certificates remove" in found.remedy
+
+
+@pytest.mark.parametrize(("security", "state"), [(Security.TLS, State.WARNING), (Security.NEVER, State.OK)])
+def test_the_mail_server_s_own_certificate_is_to_be_renewed_there_where_one_is_used(
+    database: Database, security: Security, state: State
+) -> None:
+    own = issue("mail.example.test", "mail.example.test", days=(-1, 9))
+    with database.transaction() as session:
+        settings.save(session, command_line(), draft(security=security, unencrypted_login_allowed=True))
+        seen.note(session, "mail.example.test", 587, [own.der])
+    with database.reading() as session:
+        found = mail.certificates(session)
+    assert found.state is state
+    assert ("renewed on the mail server" in found.remedy) == (state is State.WARNING)
 
 
 def test_mail_that_is_not_set_up_is_warned_of(sqlite_session: Session) -> None:

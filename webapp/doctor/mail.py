@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from webapp.db import Session
 from webapp.doctor.findings import Finding, failing, in_database, ok, warning
 from webapp.mail import checks, reliance, settings
+from webapp.mail.reliance import Ending
 from webapp.outbox.standing import standing
 
 _SET_UP = "Open Admin → Mail Server Settings, or: bin/keypost mail set"
@@ -50,8 +51,16 @@ def certificates(session: Session) -> Finding:
     first = next((each for each in endings if each.in_use), endings[0])
     over = first.term.days <= 0
     sentence = f"{first.about} {'ended' if over else 'ends'} on {first.term.not_after:%Y-%m-%d}."
-    remedy = "Ask who runs the server for the new one, and import it: bin/importCert FILE"
+    remedy = _remedy(first)
     return failing(sentence, remedy) if over and first.in_use else warning(sentence, remedy)
+
+
+def _remedy(ending: Ending) -> str:
+    if ending.sha256 is None:
+        return "Have it renewed on the mail server, then test: bin/keypost mail test --to ADDRESS"
+    if not ending.in_use:
+        return f"Nothing is known to use it. Remove it: bin/keypost certificates remove {ending.sha256}"
+    return "Ask who runs the server for the new one, and import it: bin/importCert FILE"
 
 
 @in_database("Worker")

@@ -83,9 +83,10 @@ def term(not_after: datetime, now: datetime) -> Term:
 
 
 def own_certificate(session: Session) -> Own | None:
-    """The saved server's own certificate as it was last seen; None when no check has seen one that can be read."""
+    """The saved server's own certificate as it was last seen; None when no check has seen one that can be read, or
+    none is asked for."""
     saved = settings.current(session)
-    chain = _seen(session, saved)
+    chain = _seen(session, saved) if saved is not None and saved.security != Security.NEVER else None
     certificates = seen.readable(chain.certificates) if chain else []
     if saved is None or chain is None or not certificates:
         return None
