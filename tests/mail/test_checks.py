@@ -11,7 +11,18 @@ import pytest
 import sqlalchemy as sa
 
 from tests.support.mail_server import MailServer
-from tests.support.mail_settings import USERNAME, add_mailbox, bound, draft, join, place_of, rotate, trust_server
+from tests.support.mail_settings import (
+    PASSWORD,
+    USERNAME,
+    add_mailbox,
+    bound,
+    draft,
+    join,
+    place_of,
+    rotate,
+    trust_server,
+)
+from tests.support.outbox import MovableClock
 from webapp.actor import Actor, command_line, program
 from webapp.audit.trail import AuditLine
 from webapp.db import Database
@@ -324,6 +335,34 @@ def test_a_check_whose_process_died_is_taken_over(database: Database, ann: Actor
     database.clock = lambda: start + timedelta(seconds=61)
     assert checks.claim_login_check(database, program()) == first
     database.clock = real
+
+
+def test_the_check_of_the_day_is_taken_over_too(database: Database, ann: Actor) -> None:
+    save(database, ann, draft())
+    clock = database.clock = MovableClock()
+    clock.go(days=2)
+    first = checks.claim_daily_check(database, program())
+    assert first is not None
+    assert checks.claim_daily_check(database, program()) is None
+    clock.go(seconds=61)
+    assert checks.claim_daily_check(database, program()) == first
+
+
+def test_a_failed_login_check_is_past_once_the_same_login_was_accepted(
+    database: Database, ann: Actor, mailbox: Account, server: MailServer
+) -> None:
+    given = bound(mailbox, **place_of(server))
+    save(database, ann, given)
+    server.users[USERNAME] = "changed behind our back"
+    assert check_login(database) == "failed"
+    with database.reading() as session:
+        failed = checks.last_login_check(session)
+    assert failed is not None
+    assert not failed.accepted
+    server.users[USERNAME] = PASSWORD
+    try_out(database, ann, bound(mailbox, **place_of(server), version=1))
+    with database.reading() as session:
+        assert checks.last_login_check(session) is None
 
 
 def test_what_a_test_proved_is_not_checked_again(

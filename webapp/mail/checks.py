@@ -192,12 +192,19 @@ def was_ever_sent(session: Session) -> bool:
 
 
 def last_login_check(session: Session) -> MailCheck | None:
-    """The newest login check, running or ended, of the server and login that are saved now."""
+    """The newest login check, running or ended, of the server and login that are saved now.
+
+    None once it failed and the same login was accepted after that, by a test or a delivery.
+    """
     try:
         about = fingerprint_of(session, saved_target(session))
     except Problem:
         return None
-    return _newest(session, MailCheck.kind == "login", MailCheck.place == about.place)
+    last = _newest(session, MailCheck.kind == "login", MailCheck.place == about.place)
+    if last is None or last.running or last.accepted:
+        return last
+    same = sa.and_(MailCheck.fingerprint == about.exact, MailCheck.outcome == "accepted", MailCheck.at > last.at)
+    return None if _newest(session, same) else last
 
 
 def refuse_too_many(session: Session, actor: Actor) -> None:
@@ -390,7 +397,7 @@ def claim_login_check(database: Database, actor: Actor) -> int | None:
     try:
         with database.transaction() as session:
             about = _due(session)
-            return _claim(session, actor, about) if about else None
+            return _claim(session, actor, about, f"{about.account_id}/{about.password_version}") if about else None
     except IntegrityError:
         return None
 
@@ -403,13 +410,7 @@ def claim_daily_check(database: Database, actor: Actor) -> int | None:
     try:
         with database.transaction() as session:
             about = _due_today(session)
-            if about is None:
-                return None
-            check = _new(session, "login", about, actor, "")
-            check.claim = f"day {session.now():%Y-%m-%d}"
-            session.add(check)
-            session.flush()
-            return check.id
+            return _claim(session, actor, about, f"day {session.now():%Y-%m-%d}") if about else None
     except IntegrityError:
         return None
 
@@ -420,7 +421,7 @@ def _due_today(session: Session) -> Fingerprint | None:
     except Problem:
         return None
     saved, since = current(session), session.now() - _DAILY
-    recent = _newest(session, MailCheck.place == about.place, MailCheck.at > since)
+    recent = _newest(session, MailCheck.place == about.place, MailCheck.at > since, _lives(session))
     return None if recent is not None or saved is None or saved.updated_at > since else about
 
 
@@ -437,13 +438,16 @@ def _due(session: Session) -> Fingerprint | None:
         MailCheck.account_id == about.account_id,
         MailCheck.password_version == about.password_version,
     )
-    done = sa.or_(MailCheck.outcome.not_in((RUNNING, ABANDONED)), MailCheck.at > session.now() - _ABANDONED_AFTER)
     same = sa.and_(MailCheck.fingerprint == about.exact, MailCheck.kind.in_(("test", "delivery")))
-    return None if _newest(session, sa.or_(same_version, same), done) else about
+    return None if _newest(session, sa.or_(same_version, same), _lives(session)) else about
 
 
-def _claim(session: Session, actor: Actor, about: Fingerprint) -> int | None:
-    claim = f"{about.account_id}/{about.password_version}"
+def _lives(session: Session) -> sa.ColumnElement[bool]:
+    """Whether a check has ended, or began so lately that it still may."""
+    return sa.or_(MailCheck.outcome.not_in((RUNNING, ABANDONED)), MailCheck.at > session.now() - _ABANDONED_AFTER)
+
+
+def _claim(session: Session, actor: Actor, about: Fingerprint, claim: str) -> int | None:
     abandoned = session.scalar(sa.select(MailCheck).where(MailCheck.claim == claim).with_for_update())
     if abandoned is None:
         fresh = _new(session, "login", about, actor, "")
