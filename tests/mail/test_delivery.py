@@ -28,10 +28,11 @@ from tests.support.mail_settings import (
 from tests.support.outbox import MovableClock, deliver, enqueue, only, open_relay, save, states
 from tests.support.scripted_smtp import ScriptedServer, replying
 from tests.support.sink import HANG_UP, Sink
-from webapp.actor import Actor
+from webapp.actor import Actor, command_line
 from webapp.audit.trail import latest
 from webapp.config import Config
 from webapp.db import Database
+from webapp.i18n import Reader, reading_as
 from webapp.installation import open_installation
 from webapp.keyring import Secret
 from webapp.mail import checks, route, settings
@@ -39,7 +40,7 @@ from webapp.mail.delivery import Delivery
 from webapp.mail.settings import Draft
 from webapp.mail.worker import Worker
 from webapp.outbox import pause
-from webapp.outbox.messages import Kind, Message
+from webapp.outbox.messages import Kind, Message, queue
 from webapp.outbox.standing import standing
 from webapp.trust.store import TrustStore
 
@@ -217,6 +218,16 @@ def test_a_row_that_was_altered_is_set_aside_and_the_rest_arrives(database: Data
     deliver(database)
     assert states(database) == {"accepted": 2, "given-up": 1}
     assert only(database, "bad@example.test").code == "unreadable"
+
+
+def test_why_a_message_cannot_be_written_is_told_in_the_readers_language(database: Database, relay: MailServer) -> None:
+    save(database, open_relay(relay.port))
+    with database.transaction() as session:
+        queue(session, command_line(), Kind.ROLE_CHANGED, recipient="bob@example.test", data={})
+    deliver(database)
+    assert only(database, "bob@example.test").reply == "What this mail has to say is missing: its “role”."
+    with reading_as(Reader("de")):
+        assert only(database, "bob@example.test").reply == "Was diese Mail zu sagen hat, fehlt: ihr „role“."
 
 
 def test_a_worker_sleeps_until_a_commit_wakes_it(database: Database, relay: MailServer) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,18 @@ def test_a_message_that_was_taken_and_not_answered_comes_again_as_the_same_one(
     recover(database, clock, sink)
     assert only(database, address(1)).state == "accepted"
     assert [each.message_id for each in sink.accepted()] == [message.message_id] * 2
+
+
+def test_a_message_is_not_under_way_longer_than_its_lease(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webapp.mail.delivery.LEASE", timedelta(seconds=22))  # two seconds, and the margin
+    with Sink(tmp_path, delay=1, pipelining=False) as slow:
+        save(database, open_relay(slow.port))
+        enqueue(database, address(1), address(2))
+        deliver(database)
+    assert {only(database, address(number)).state for number in (1, 2)} == {"queued"}
+    assert only(database, address(1)).attempts == 1
 
 
 def test_a_reason_that_cannot_be_written_down_does_not_end_the_trying(database: Database, sink: Sink) -> None:

@@ -153,6 +153,18 @@ def test_nothing_of_scram_that_could_be_guessed_against_is_recorded() -> None:
     assert not [word for word in script.said if word in "\n".join(result.transcript)]
 
 
+@pytest.mark.parametrize("password", ["a\0b", "half of a letter: \udcff"])
+def test_what_no_server_can_be_told_is_not_sent(password: str) -> None:
+    heard: list[str] = []
+
+    def script(talk: Talk) -> None:
+        heard.append(greet(talk, "PLAIN"))
+
+    result = check(script, password)
+    assert result.diagnosis is not None
+    assert (result.diagnosis.code, heard) == ("credentials-refused", [])
+
+
 def test_an_endless_dialogue_ends() -> None:
     def script(talk: Talk) -> None:
         greet(talk, "LOGIN")

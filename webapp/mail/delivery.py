@@ -58,6 +58,8 @@ _LOW: Final = 60
 _PER_CONNECTION: Final = 25
 _MOST_UNWRITTEN: Final = 100
 _STALL_SECONDS: Final = 60.0
+_LEASE_MARGIN_SECONDS: Final = 20.0
+_AFTER_FAILURE_SECONDS: Final = 1.0
 _STAMP_SECONDS: Final = 0.2
 _ALONE_SECONDS: Final = 30.0
 _NO_MORE_SECONDS: Final = 60.0
@@ -70,9 +72,10 @@ _log = logging.getLogger("keypost.delivery")
 
 
 class Parcel(NamedTuple):
-    """A message as it goes over the wire; see pipeline.Sendable."""
+    """A message as it goes over the wire; see pipeline.Sendable. until: as in the stock."""
 
     message: Leased
+    until: float
     mail: bytes
     rcpt: bytes
     body: bytes
@@ -99,6 +102,8 @@ class _Link:
         self.reader = connection.reader
         self.pipeline: Pipeline[Parcel] = Pipeline(pipelining=connection.features.pipelining)
         self.unsent = b""
+        self.ends: deque[float] = deque()
+        """When each message under way must have ended, for its lease does."""
         self.born = self.moved = now
         self.ended = 0
         self.retired = False
@@ -137,6 +142,7 @@ class Delivery:
             os.set_blocking(end, False)
         self._links: list[_Link] = []
         self._stock: deque[tuple[Leased, float]] = deque()
+        """What was claimed and is not under way, and until when it may be begun."""
         self._ended: list[Outcome] = []
         self._bell: wake.Bell | None = None
         self._opening = False
@@ -150,6 +156,7 @@ class Delivery:
         self._stamp_at = 0.0
         self._alone_at = 0.0
         self._no_more_until = 0.0
+        self._open_at = 0.0
         self._fruitless = 0
         self._streak = 0
         self._pausing = False
@@ -287,6 +294,8 @@ class Delivery:
             return 0.0
         now = time.monotonic()
         moments = [now + POLL_SECONDS]
+        if self._open_at > now:
+            moments.append(self._open_at)
         # What the ledger is asked already rings when it is answered; not to wait would take the processor from it.
         if not (self._looking or self._claiming):
             moments.append(self._look_at)
@@ -460,7 +469,7 @@ class Delivery:
     def _wants_connection(self, paused: bool) -> bool:
         if self._opening or self._pausing or any(not link.retired for link in self._links) or not self._set_up:
             return False
-        if self._outlook is None or self._ledger.failing:
+        if self._outlook is None or self._ledger.failing or time.monotonic() < self._open_at:
             return False
         if paused:
             return not self._links and self._may_ask()
@@ -496,15 +505,16 @@ class Delivery:
     def _open_apart(self, extra: bool) -> None:
         """In a thread of its own: the way to a server may be long."""
         found: tuple[Connection, Route, bool] | None = None
-        set_up = True
+        set_up = failed = True
         try:
             found, set_up = self._find_way_or_suffer(extra)
+            failed = False
         except (sa.exc.SQLAlchemyError, OSError) as error:
             _log.warning("no connection was opened: %s", type(error).__name__)
         except Exception as error:
             # Whatever else: the loop must learn that this attempt is over.
             _log.error("opening a connection failed: %s", type(error).__name__)
-        self._post(lambda: self._opened(found, set_up=set_up, extra=extra))
+        self._post(lambda: self._opened(found, set_up=set_up, failed=failed))
 
     def _find_way_or_suffer(self, extra: bool) -> tuple[tuple[Connection, Route, bool] | None, bool]:
         try:
@@ -539,10 +549,12 @@ class Delivery:
             pause.begin(session, way.reason)
         former.deliver_notice(self._database, self._trust, resolver=self._resolver)
 
-    def _opened(self, found: tuple[Connection, Route, bool] | None, *, set_up: bool, extra: bool) -> None:
+    def _opened(self, found: tuple[Connection, Route, bool] | None, *, set_up: bool, failed: bool) -> None:
         self._opening = self._settled = False
         self._set_up = set_up
         self._look_at = 0.0
+        if failed:
+            self._open_at = time.monotonic() + _AFTER_FAILURE_SECONDS
         if found is None:
             self._no_more_until = time.monotonic() + _NO_MORE_SECONDS
             return
@@ -563,7 +575,7 @@ class Delivery:
         if link not in self._links:
             return
         if link.is_busy:
-            if now - link.moved > self._step_seconds:
+            if now - link.moved > self._step_seconds or (link.ends and now > link.ends[0]):
                 self._lose(link, "timeout")
             return
         too_old = now - link.born > SESSION_SECONDS
@@ -595,19 +607,20 @@ class Delivery:
                 link.retired = True
                 continue
             while self._stock and link.pipeline.wants_more:
-                parcel = self._parcel(link, self._stock.popleft()[0])
+                parcel = self._parcel(link, *self._stock.popleft())
                 if parcel is not None:
                     if not link.is_busy:
                         link.moved = self._turn_at
                     link.pipeline.offer(parcel)
+                    link.ends.append(parcel.until + LEASE.total_seconds() / 2 - _LEASE_MARGIN_SECONDS)
 
-    def _parcel(self, link: _Link, message: Leased) -> Parcel | None:
+    def _parcel(self, link: _Link, message: Leased, until: float) -> Parcel | None:
         """The message as it goes over the wire; None when that cannot be, which is an outcome too."""
         faults.reach("compose")
         way, features = link.way, link.connection.features
         try:
             if message.sealed is None:
-                raise Unwritable("There is nothing left of what this message should say.")
+                raise Unwritable(_("There is nothing left of what this message should say."))
             data = messages.read_data(self._database.keyring, message.token, message.sealed)
             letter = way.letters.write(message, data)
             sender = way.target.sender_address
@@ -615,20 +628,21 @@ class Delivery:
             link.connection.check_message(size=len(letter.content), smtputf8=wide)
             mail = mail_command(sender, features, size=len(letter.content), smtputf8=wide)
             return Parcel(
-                message, mail.encode() + b"\r\n", rcpt_command(letter.recipient).encode() + b"\r\n",
+                message, until, mail.encode() + b"\r\n", rcpt_command(letter.recipient).encode() + b"\r\n",
                 stuffed(letter.content),
             )  # fmt: skip
         except Fault as fault:
             diagnosis = route.explain_briefly(link.connection, way, fault, recipient=message.recipient)
             self._end(Outcome(message, "refused", diagnosis.code, diagnosis.stage, diagnosis.cause, way.server))
         except Unwritable as error:
-            self._end(Outcome(message, "unreadable", "unreadable", "message", str(error)))
+            self._end(Outcome(message, "unreadable", "unreadable", "message", error.sentence))
         except (SealBroken, ValueError):
             sentence = _("What this message should say was altered in the database, or does not open.")
             self._end(Outcome(message, "unreadable", "unreadable", "message", sentence))
         except Exception as error:
             _log.error("a message could not be written: %s", type(error).__name__)
-            self._end(Outcome(message, "unreadable", "unreadable", "message", "Keypost could not write this message."))
+            sentence = _("Keypost could not write this message.")
+            self._end(Outcome(message, "unreadable", "unreadable", "message", sentence))
         return None
 
     def _flush(self, link: _Link) -> None:
@@ -700,6 +714,7 @@ class Delivery:
     def _conclude(self, link: _Link, ended: Ended[Parcel]) -> None:
         message, way = ended.item.message, link.way
         link.ended += 1
+        link.ends.popleft()
         self._fruitless = 0
         if ended.stage is None:
             faults.reach("accepted")
@@ -751,13 +766,13 @@ class Delivery:
         if idle:
             return
         self._defer(left.in_doubt, link, self._in_doubt(link) if fault.reply is None else diagnosis)
-        untried = [parcel.message for parcel in left.untried]
+        untried = list(left.untried)
         if link.ended and not left.in_doubt and fault.reply is not None:
             # A server that closes after some messages has nothing against the next one.
-            untried += [parcel.message for parcel in left.blamed]
+            untried += left.blamed
         else:
             self._defer(left.blamed, link, diagnosis)
-        self._stock.extendleft((message, time.monotonic() + _STALL_SECONDS) for message in reversed(untried))
+        self._stock.extendleft((parcel.message, parcel.until) for parcel in reversed(untried))
         if not link.ended:
             self._fruitless += 1
             if self._fruitless >= _FRUITLESS or link.trial:

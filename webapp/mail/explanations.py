@@ -408,7 +408,7 @@ VARIANTS: Final[dict[str, tuple[str, str]]] = {
         ),
     ),
     "credentials-refused/unsendable": (
-        N_("User name or password contain a NUL character, which no mail server can be told."),
+        N_("User name or password contain a NUL character or bytes that are no text: no mail server can be told them."),
         N_("Type them again."),
     ),
     "credentials-refused/token": (

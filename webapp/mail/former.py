@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 from webapp.db import Base, Database, Session, UtcDateTime, sealed_as
+from webapp.i18n import gettext as _
 from webapp.keyring import SealBroken, Secret
 from webapp.mail import route, settings
 from webapp.mail.dial import Resolver, system_resolver
@@ -153,7 +154,8 @@ def _send(database: Database, connection: Connection, way: Route, message: Lease
         data = messages.read_data(database.keyring, message.token, message.sealed or b"")
         letter = way.letters.write(message, data)
     except (Unwritable, SealBroken, ValueError):
-        return Outcome(message, "unreadable", "unreadable", "message", "Keypost could not write this message.")
+        sentence = _("Keypost could not write this message.")
+        return Outcome(message, "unreadable", "unreadable", "message", sentence)
     try:
         connection.mail_from(way.target.sender_address, size=len(letter.content), smtputf8=letter.smtputf8)
         connection.rcpt_to(letter.recipient)

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from webapp.db import Session
-from webapp.errors import Invalid
+from webapp.errors import Invalid, Problem
 from webapp.i18n import LANGUAGES, SOURCE
+from webapp.i18n import gettext as _
 from webapp.mail import rewording
 from webapp.mail.address import needs_smtputf8, valid_address, valid_header_text
 from webapp.mail.message import assemble, clean, date_of, mailbox, unstructured, valid_message_id
@@ -27,8 +28,8 @@ _MARKUP: Final = re.compile("[&<>\"'\r\n]")
 _SUBJECT_INDENT: Final = len("Subject: ")
 
 
-class Unwritable(Exception):
-    """The row cannot be made into a message; str() is a sentence without secrets."""
+class Unwritable(Problem):
+    """The row cannot be made into a message."""
 
 
 class Letter(NamedTuple):
@@ -94,14 +95,14 @@ class Letters:
             )
             return Letter(assemble(fields, words.text, words.html, message.token), recipient, wide)
         except Invalid as error:
-            raise Unwritable(str(error)) from None
+            raise Unwritable(error.sentence) from None
 
     def word(self, message: Leased, data: Mapping[str, str]) -> Words:
         """What the message says. Raises Unwritable."""
         sheets = self._sheets
         sheet = sheets.get((message.kind, data.get("language", SOURCE))) or sheets.get((message.kind, SOURCE))
         if sheet is None:
-            raise Unwritable("This version of Keypost has no text for such a mail. Was it queued by a newer one?")
+            raise Unwritable(_("This version of Keypost has no text for such a mail. Was it queued by a newer one?"))
         return sheet.word(message, data, self._access_url)
 
     def _spell_sender(self, wide: bool) -> str:
@@ -132,7 +133,7 @@ class _Sheet:
             if not value.isprintable() or "  " in value or value != value.strip():
                 value = _lines(value) if has_lines else _one_line(value)
             if needed and not value:
-                raise Unwritable(f"What this mail has to say is missing: its “{name}”.")
+                raise Unwritable(_("What this mail has to say is missing: its “%(name)s”.", name=name))
             values[name] = value
         subject = self._subject.filled(values).strip()
         if len(subject) > _LONGEST_SUBJECT or "=?" in subject or not subject.isprintable():

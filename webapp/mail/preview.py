@@ -68,7 +68,7 @@ def _preview(
         letters.write(message, data)
         words = letters.word(message, data)
     except Unwritable as unwritable:
-        raise Invalid(str(unwritable)) from None
+        raise Invalid(unwritable.sentence) from None
     sender = f"{name} <{address}>" if name else address
     recipient = f"{message.recipient_name} <{message.recipient}>"
     return Preview(sender, recipient, words.subject, words.text, words.html, language)

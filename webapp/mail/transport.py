@@ -43,6 +43,7 @@ CONNECT_SECONDS: Final = 10.0
 STEP_SECONDS: Final = 30.0
 _QUIT_SECONDS: Final = 1.0
 _COMMAND_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_UNSENDABLE: Final = re.compile("[\x00\ud800-\udfff]")
 _QUEUE_ID: Final = re.compile(
     rb"queued as ([A-Za-z0-9._-]{4,64})|\bid=([A-Za-z0-9-]{6,64})|<([^<>\s]{4,120})> *Queued|"
     rb"^(?:[245]\.[0-9.]+ )?(?:ok:? )?([A-Za-z0-9-]{6,64}) message accepted",
@@ -481,7 +482,7 @@ class Connection:
             raise Fault("authentication", "login-unencrypted")
         if "AUTH" not in self.features:
             raise Fault("authentication", "authentication-not-offered")
-        if "\x00" in login.username + login.password.reveal() or (login.oauth and "\x01" in login.username):
+        if _UNSENDABLE.search(login.username + login.password.reveal()) or (login.oauth and "\x01" in login.username):
             raise Fault("authentication", "login-unsendable")
 
     def _token(self, credentials: oauth.ClientCredentials, secret: Secret) -> Secret:
