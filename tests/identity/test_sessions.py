@@ -312,13 +312,26 @@ def test_what_no_longer_matters_is_forgotten(database: Database, ada: User, move
         assert session.scalar(sa.select(sa.func.count()).select_from(SignInFailure)) == 0
 
 
+def test_two_ends_of_all_sessions_at_once_end_what_was_begun_between_them(database: Database, ada: User) -> None:
+    with database.reading() as session:
+        read_before = get_user(session, ada.id)
+    with database.transaction() as session:
+        sign_out_everywhere(session, get_user(session, ada.id))
+    with database.reading() as session:
+        token = _begin(database, get_user(session, ada.id))
+    with database.transaction() as session:
+        session.add(read_before)
+        sign_out_everywhere(session, read_before)
+    assert sessions.resume(database, token) is None
+
+
 def _end_all_while(database: Database, user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     """See to it that the user is signed out everywhere while a password is compared."""
     compare = passwords.verify_password
 
     def slowly(*given: object) -> bool:
         with database.transaction() as session:
-            sign_out_everywhere(get_user(session, user.id))
+            sign_out_everywhere(session, get_user(session, user.id))
         return compare(*given)  # type: ignore[arg-type]
 
     monkeypatch.setattr(passwords, "verify_password", slowly)

@@ -119,5 +119,5 @@ def lacking(session: Session) -> dict[Role, tuple[int, int]]:
 def _removed(session: Session, actor: Actor, user: User, kind: str) -> None:
     if not has_one(session, user.id):
         recovery.forget(session, user.id)
-    sign_out_everywhere(user)
+    sign_out_everywhere(session, user)
     trail.record(session, actor, "second-factor:remove", subject=f"user:{user.id}", kind=kind)

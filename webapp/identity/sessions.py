@@ -25,7 +25,7 @@ from webapp.identity import passkeys, passwords, policy, recovery, second_factor
 from webapp.identity.policy import SignInPolicy
 from webapp.identity.throttle import KnownBrowser
 from webapp.identity.tokens import new_token, token_hash
-from webapp.identity.users import User, find_user, get_user, set_password
+from webapp.identity.users import User, find_user, get_user, set_password, sign_out_everywhere
 from webapp.keyring import Secret
 
 PROOF_HOLDS: Final = timedelta(minutes=5)
@@ -386,7 +386,7 @@ def change_own_password(
 
 def keep_this_one(session: Session, token: str, user: User) -> str:
     """End the user's other sessions, because what proves who they are has changed; gives this one's new token."""
-    user.session_epoch += 1
+    sign_out_everywhere(session, user)
     end_sessions(session, user.id, except_token=token)
     return renew(session, token, user)
 

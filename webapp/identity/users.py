@@ -159,13 +159,14 @@ def set_password(session: Session, actor: Actor, user: User, password: Secret) -
     """Give ``user`` a new password, which ends their sessions. Raises Invalid."""
     passwords.check_new(password, about=user.words())
     user.password_hash = passwords.hash_password(password)
-    sign_out_everywhere(user)
+    sign_out_everywhere(session, user)
     trail.record(session, actor, "user:set-password", subject=f"user:{user.id}")
 
 
-def sign_out_everywhere(user: User) -> None:
+def sign_out_everywhere(session: Session, user: User) -> None:
     """End every session of the user, at its next request, once this transaction commits."""
-    user.session_epoch += 1
+    user.session_epoch = User.session_epoch + 1  # Counted by the database: two at once must not count as one.
+    session.flush()
 
 
 def edit_user(session: Session, actor: Actor, user_id: int, *, name: str, role: Role, active: bool) -> User:
@@ -185,7 +186,7 @@ def edit_user(session: Session, actor: Actor, user_id: int, *, name: str, role: 
         if old != new
     ]
     if {"role", "active"} & set(changed):
-        sign_out_everywhere(user)
+        sign_out_everywhere(session, user)
     before = Role(user.role)
     if changed:
         user.name, user.role, user.active = name, role.value, active
