@@ -87,6 +87,35 @@ def test_somebody_may_have_the_server_asked_at_once(database: Database) -> None:
     assert claim(database)
 
 
+REFUSED = replace(REASON, login=True)
+
+
+def ask_now(database: Database) -> None:
+    with database.transaction() as session:
+        assert pause.ask_now(session, command_line())
+
+
+def test_a_refusal_that_somebody_asked_for_does_not_lengthen_the_wait(database: Database) -> None:
+    begin(database, REFUSED)
+    for _ in range(3):
+        ask_now(database)
+        assert claim(database)
+        assert begin(database, REFUSED) == timedelta(minutes=15)
+    later(database, timedelta(minutes=16))
+    assert claim(database)
+    assert begin(database, REFUSED) == timedelta(hours=4)
+
+
+def test_asking_again_before_the_answer_does_not_shorten_the_wait(database: Database) -> None:
+    begin(database, REFUSED)
+    begin(database, REFUSED)
+    ask_now(database)
+    ask_now(database)
+    assert claim(database)
+    ask_now(database)
+    assert begin(database, REFUSED) == timedelta(hours=4)
+
+
 def test_an_attempt_put_off_by_a_clock_that_ran_ahead_is_due_once_it_is_right(database: Database) -> None:
     right = database.clock()
     database.clock = lambda: right + timedelta(days=30)

@@ -289,6 +289,7 @@ def test_the_banner_tells_the_next_attempt_and_why_it_may_be_far(alice: Person, 
     page = alice.get("/admin").text
     assert "in 15 minutes" in page
     assert "After each refused login it waits longer, 15 minutes, then 4 hours, then a day" in page
+    assert "Asking now does not lengthen the wait." in page
 
 
 def test_a_desertion_stands_there_while_something_waits(alice: Person, database: Database) -> None:

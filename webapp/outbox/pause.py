@@ -21,14 +21,17 @@ from webapp.outbox import wake
 _ONLY: Final = 1
 _DELAYS: Final = tuple(timedelta(minutes=minutes) for minutes in (1, 1, 2, 3, 5))
 _LOGIN_DELAYS: Final = (timedelta(minutes=15), timedelta(hours=4), timedelta(days=1))
-"""After a refused login: three attempts at most within a day, so that no mailbox is locked by ours."""
+"""After a refused login: three attempts within a day at most, beside those asked for, so that ours lock no mailbox."""
 _LONGEST: Final = max(_LOGIN_DELAYS)
+_CLAIMED: Final = timedelta(minutes=2)
+"""How long an attempt may take before another worker makes it."""
 
 
 class Pause(Base):
     """Why delivery waits; there is no row while it does not.
 
     about: the fingerprint of what failed. login: the server refused the login itself. attempts: with that in vain.
+    asked: the next attempt is somebody's wish and does not count as one, unless it would have been due anyway.
     """
 
     __tablename__ = "outbox_pause"
@@ -46,6 +49,7 @@ class Pause(Base):
     attempts: Mapped[int]
     attempted_at: Mapped[datetime] = mapped_column(UtcDateTime)
     attempt_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    asked: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +108,8 @@ def begin(session: Session, reason: Reason) -> Pause:
         )
     for name, value in values.items():
         setattr(pause, name, value)
-    pause.attempts += 1
+    pause.attempts = max(pause.attempts + (not pause.asked), 1)
+    pause.asked = False
     delays = _LOGIN_DELAYS if reason.login else _DELAYS
     pause.attempt_at = now + delays[min(pause.attempts, len(delays)) - 1]
     session.flush()
@@ -142,14 +147,19 @@ def claim_attempt(session: Session, about: str) -> bool:
         return False
     if pause.about != about:
         pause.about, pause.attempts = about, 0
-    pause.attempt_at = session.now() + timedelta(minutes=2)
+    pause.attempt_at = session.now() + _CLAIMED
     session.flush()
     return True
 
 
 def ask_now(session: Session, actor: Actor) -> bool:
-    """Have the server asked at once: somebody pressed the button. Tells whether there is a pause at all."""
-    asked = session.connection().execute(sa.update(Pause).values(attempt_at=session.now())).rowcount > 0
+    """Have the server asked at once: somebody pressed the button. Tells whether there is a pause at all.
+
+    Should that fail, the wait is as long as it was before: only attempts of its own accord lengthen it.
+    """
+    now = session.now()
+    ask = sa.update(Pause).values(attempt_at=now, asked=Pause.asked | (Pause.attempt_at > now + _CLAIMED))
+    asked = session.connection().execute(ask).rowcount > 0
     if asked:
         trail.record(session, actor, "outbox:ask-now", subject="outbox")
         wake.ring_after_commit(session)
