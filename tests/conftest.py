@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import socket
 import threading
@@ -110,5 +111,10 @@ def live_server(app: Flask) -> Iterator[str]:
     thread.start()
     yield f"http://127.0.0.1:{server.effective_port}"
     ended.set()
+    server.task_dispatcher.shutdown()
     server.close()
+    # A browser keeps its connections open, and the loop ends with the last of them.
+    for channel in list(server.active_channels.values()):
+        with contextlib.suppress(OSError):
+            channel.socket.shutdown(socket.SHUT_RDWR)
     thread.join(5)
