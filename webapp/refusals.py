@@ -90,7 +90,7 @@ def refuse_malformed() -> None:
     if any(_is_malformed(part) for pair in values for part in pair) or _is_malformed(request.path):
         abort(400)
     # A file in the place of a text would meet code that expects a string.
-    if any(name != UPLOAD for name in request.files):
+    if any(name != UPLOAD or _is_malformed(file.filename or "") for name, file in request.files.items(multi=True)):
         abort(400)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import re
@@ -132,6 +133,20 @@ def test_a_body_that_is_no_text_is_refused(alice: Person) -> None:
     for body in (b"name=%ff", b"name=\xff", b"name=%ed%a0%80", b"name=a%00b"):
         response = alice.client.post("/resources/new", data=body, content_type="application/x-www-form-urlencoded")
         assert response.status_code == 400
+
+
+@pytest.mark.parametrize("path", ["/resources/import", "/admin/users/import", "/admin/certificates"])
+def test_a_file_whose_name_is_no_text_is_refused(alice: Person, path: str) -> None:
+    for name in ("a\x00b.csv", "a\ufffdb.csv"):
+        assert alice.post(path, {"file": (io.BytesIO(b"Resource,Email\na,b@c.example\n"), name)}).status_code == 400
+
+
+@pytest.mark.parametrize("path", ["/resources/import", "/admin/users/import"])
+@pytest.mark.parametrize(
+    "content", [b"Resource,Email\na\0,b@c.example\n", b"\xff\xfe\0\0a", b"Email\n\xed\xa0\x80@c\n"], ids=len
+)
+def test_a_table_that_is_no_text_makes_nothing_fail(alice: Person, path: str, content: bytes) -> None:
+    assert alice.post(path, {"file": (io.BytesIO(content), "a.csv")}).status_code in (303, 422)
 
 
 @pytest.mark.parametrize(

@@ -434,10 +434,6 @@ class Connection:
         """RSET: forget the message begun."""
         return self._expect("sender", self._command("sender", "RSET"), 250)
 
-    def noop(self) -> Reply:
-        """NOOP: is the server still there?"""
-        return self._expect("sender", self._command("sender", "NOOP"), 250)
-
     def quit(self) -> None:
         """QUIT, politely and briefly, and close. Never raises."""
         with contextlib.suppress(Fault, ValueError):
