@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from webapp.actor import Actor, Role
+from webapp.actor import NOBODY, Actor, Role
 from webapp.audit import refused, trail, upkeep
 from webapp.audit.trail import AuditLine, NotRecorded
 from webapp.db import Database, utc_now
@@ -273,6 +273,19 @@ def test_refusals_leave_few_lines(database: Database) -> None:
         lines = trail.latest(session)
     assert len(lines) == refused.MOST
     assert "left out" in lines[0].details
+
+
+def test_strangers_from_ever_new_addresses_leave_few_lines_too(database: Database) -> None:
+    with database.transaction() as session:
+        for number in range(refused.MOST_OF_STRANGERS + 10):
+            stranger = Actor(None, NOBODY, f"2001:db8::{number:x}", Role.PASSWORD_USER)
+            refused.record(session, stranger, "GET /welcome")
+        refused.record(session, ADA, "GET /admin")
+    with database.reading() as session:
+        lines = trail.latest(session, limit=1000)
+    assert len(lines) == refused.MOST_OF_STRANGERS + 1
+    assert lines[0].actor_id == ADA.id
+    assert "left out" in lines[1].details
 
 
 @pytest.mark.benchmark
