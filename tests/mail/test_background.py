@@ -18,9 +18,11 @@ from tests.support.mail_settings import USERNAME, add_mailbox, bound, eventually
 from webapp.actor import Actor
 from webapp.audit.trail import AuditLine
 from webapp.db import Database
+from webapp.identity import submissions
 from webapp.identity.sessions import SignIn, begin_session
 from webapp.identity.users import get_user
 from webapp.installation import Installation
+from webapp.keyring import Secret
 from webapp.mail import checks, settings
 from webapp.mail.background import BackgroundWork
 from webapp.mail.checks import MailCheck
@@ -158,6 +160,23 @@ def test_it_forgets_old_sessions(database: Database, ann: Actor) -> None:
     def forgotten() -> bool:
         with database.reading() as session:
             return session.scalar(sa.select(sa.func.count()).select_from(SignIn)) == 0
+
+    eventually(forgotten)
+    work.stop()
+
+
+def test_it_forgets_what_a_form_was_answered_though_nobody_sends_another(database: Database) -> None:
+    real = database.clock
+    with database.transaction() as session:
+        submissions.begin(session, "a form")
+        submissions.end(session, "a form", Secret("what it was answered"))
+    database.clock = lambda: real() + timedelta(hours=1, minutes=1)
+    work = BackgroundWork(database, TrustStore(database))
+    work.start()
+
+    def forgotten() -> bool:
+        with database.reading() as session:
+            return submissions.look_up(session, "a form") is None
 
     eventually(forgotten)
     work.stop()
