@@ -69,6 +69,7 @@ def test_a_compared_certificate_is_trusted_and_the_test_passes(
     page.once("dialog", lambda question: question.accept())
     page.get_by_role("dialog").get_by_role("button", name="Close").click()
     expect(page.locator("#_certificates-card")).to_contain_text("1 certificate trusted")
+    expect(page.locator("#_expiry")).to_contain_text("ends in 30 days")
     expect(page.get_by_role("region", name="First steps")).to_contain_text("1 of 4 done")
     expect(page.locator("#_mail-card").get_by_role("link", name="Mail Server Settings")).to_be_focused()
 

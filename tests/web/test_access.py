@@ -76,6 +76,7 @@ ROUTES = {
     "GET /admin/_first-steps": ADMINISTRATING,
     "GET /admin/_mail-card": ADMINISTRATING,
     "GET /admin/_certificates-card": ADMINISTRATING,
+    "GET /admin/_expiry": ADMINISTRATING,
     "GET /admin/audit": AUDITING,
     "POST /admin/audit/export": AUDITING,
     "GET /admin/certificates": ADMINISTRATING,

@@ -36,6 +36,13 @@ def certificates_card() -> str:
     return render_template("admin/_certificates-card.html", **_context())
 
 
+@bp.get("/_expiry")
+@allow(Access.ADMINISTRATOR)
+def expiry() -> str:
+    """The notice of certificates that end soon, fresh; empty when none does."""
+    return render_template("admin/_expiry.html", **_context())
+
+
 def _context() -> dict[str, object]:
     with database().reading() as session:
         saved = settings.current(session)
