@@ -299,7 +299,8 @@ def _authentication(reply: Reply, context: Context) -> str:
         return "mechanism-unsupported" if context.encrypted else "encryption-required"
     if reply.code == 538 or (reply.code == 530 and not context.encrypted):
         return "encryption-required"
-    if enhanced in ("5.7.139", "5.7.30"):
+    wrong = enhanced == "5.7.139" and _any_word(reply, "credentials were incorrect")  # the one code for all refusals
+    if enhanced in ("5.7.139", "5.7.30") and not wrong:
         return "basic-authentication-disabled"
     if reply.code == 534 or enhanced == "5.7.9":
         return "application-password-required"
@@ -373,6 +374,8 @@ def _message(reply: Reply, context: Context) -> str:
         return busy
     if reply.code // 100 == 4:
         return "message-deferred"
+    if reply.enhanced == "5.2.2":  # the recipient's mailbox is full
+        return "recipient-refused"
     if reply.code == 552:
         return "message-too-big"
     policy = (reply.enhanced or "").startswith("5.7.")
