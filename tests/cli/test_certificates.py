@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from click.testing import CliRunner, Result
 
 from tests.trust.authorities import issue
@@ -53,6 +54,14 @@ def test_the_second_run_says_it_is_already_there(installation: Installation, fol
     assert result.exit_code == 0
     assert "Company Root: already imported" in result.output
     assert "Nothing changed" in result.output
+
+
+def test_what_was_written_past_keypost_is_not_listed_as_trusted(installation: Installation, folder: Path) -> None:
+    run(installation, "import", "root.pem")
+    with installation.database.transaction() as session:
+        session.execute(sa.update(store.TrustedCertificate).values(mark="0" * 64))
+    assert "Company Root: trusted nowhere" in run(installation, "list").output
+    assert json.loads(run(installation, "list", "--json").output)["certificates"][0]["forged"] is True
 
 
 def test_it_prints_json(installation: Installation, folder: Path) -> None:

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.trust.authorities import Issued, issue
+from webapp.i18n import Reader, reading_as
 from webapp.trust.certificates import CertificateRefused, describe, is_authority, parse, printable, read_one
 
 ROOT = issue("root", authority=True)
@@ -213,6 +214,14 @@ def test_it_refuses_with_a_clear_sentence(name: str) -> None:
     with pytest.raises(CertificateRefused, match=reason) as refused:
         parse(made if isinstance(made, bytes) else made())
     assert str(refused.value).endswith((".", ".pem", "NAME"))
+
+
+@pytest.mark.parametrize("name", ["key, PKCS#8", "key, DER", "request", "PKCS#12", "Java keystore"])
+def test_it_refuses_in_the_readers_language(name: str) -> None:
+    made, _reason = HOSTILE[name]
+    with reading_as(Reader("de")), pytest.raises(CertificateRefused, match=r"^Die Datei ") as refused:
+        parse(made if isinstance(made, bytes) else made())
+    assert "The file" not in str(refused.value)
 
 
 def test_a_refusal_shows_nothing_of_the_key() -> None:

@@ -186,6 +186,16 @@ def test_without_the_tick_nothing_is_trusted_and_it_is_shown_once_more(
     assert trusted(database) == []
 
 
+def test_a_server_with_letters_beyond_ascii_is_shown_once_more_too(
+    alice: Person, database: Database, own: Issued
+) -> None:
+    with database.transaction() as session:
+        seen.note(session, "xn--exmple-cua.test", 587, [own.certificate.public_bytes(Encoding.DER)])
+    answer = alice.post(TRUST, typed(587, server_name="exämple.test"), htmx=True)
+    assert "Nothing was trusted yet" in answer.text
+    assert sha256(own.certificate) in answer.text.replace(":", "").lower()
+
+
 def test_another_fingerprint_than_the_one_presented_is_refused(
     alice: Person, database: Database, server: ScriptedServer
 ) -> None:

@@ -191,12 +191,16 @@ def _not_tested(
 def _presented_again(form: MailSettingsForm) -> Exhibit | None:
     """What the server on the screen was last seen to present, for the person to compare once more."""
     draft = form.draft()
+    try:
+        server_name = valid_server_name(draft.server_name)
+    except Invalid:
+        return None
     with database().reading() as session:
-        last = seen.last_seen(session, draft.server_name, draft.port)
+        last = seen.last_seen(session, server_name, draft.port)
         if last is None:
             return None
-        found = seen.offer(last.certificates, draft.server_name, session.now())
-    return Exhibit(Server(draft.server_name, draft.port, draft.security), found)
+        found = seen.offer(last.certificates, server_name, session.now())
+    return Exhibit(Server(server_name, draft.port, draft.security), found)
 
 
 def _presented(trial: Trial, result: Result | None) -> Exhibit | None:

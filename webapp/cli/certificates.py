@@ -98,8 +98,7 @@ def list_(installation: Installation, as_json: bool) -> None:
         click.echo(json.dumps({"certificates": [_trusted_dict(each) for each in trusted]}))
         return
     for each in trusted:
-        where = f"pinned to {each.host}, port {each.port}" if each.is_pinned else "wherever its names match"
-        _show(each.description, where)
+        _show(each.description, _where(each))
         click.echo(
             f"  imported     {each.imported_at:%Y-%m-%d %H:%M} UTC by {each.imported_by_name} from {each.source}"
         )
@@ -119,6 +118,12 @@ def remove(installation: Installation, sha256: str, as_json: bool) -> None:
     except Problem as problem:
         _refuse(problem, as_json)
     click.echo(json.dumps({"outcome": "removed"}) if as_json else "Mail connections trust it no longer.")
+
+
+def _where(each: store.Trusted) -> str:
+    if each.forged:
+        return "trusted nowhere: the entry was written or altered in the database without Keypost; remove it"
+    return f"pinned to {each.host}, port {each.port}" if each.is_pinned else "wherever its names match"
 
 
 def _import_all(installation: Installation, contents: Sequence[tuple[str, bytes]]) -> list[store.Imported]:
@@ -270,4 +275,5 @@ def _trusted_dict(each: store.Trusted) -> dict[str, object]:
         "imported_at": each.imported_at.isoformat(),
         "imported_by": each.imported_by_name,
         "source": each.source,
+        "forged": each.forged,
     }

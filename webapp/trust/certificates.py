@@ -38,6 +38,7 @@ _PKCS7_OIDS = bytes.fromhex("06092a864886f70d0107")
 _PKCS12_VERSION = b"\x02\x01\x03"
 _JAVA_KEYSTORES = (b"\xfe\xed\xfe\xed", b"\xce\xce\xce\xce")
 _NETSCAPE_TYPE = x509.ObjectIdentifier("2.16.840.1.113730.1.1")
+_PRIVATE_KEY = lazy("The file contains a private key, which must never leave its owner; nothing was kept.")
 _ONLY_PUBLIC = lazy("Hand over only the certificate, the part from BEGIN CERTIFICATE to END CERTIFICATE.")
 
 
@@ -207,13 +208,13 @@ def _refuse_by_sight(data: bytes) -> None:
             _("The file is larger than 64 KB, which no certificate is. Hand over the certificate alone, as PEM or DER.")
         )
     if _PRIVATE.search(data.replace(b"\0", b"")):
-        raise CertificateRefused(
-            f"The file contains a private key, which must never leave its owner; nothing was kept. {_ONLY_PUBLIC}"
-        )
+        raise CertificateRefused(f"{_PRIVATE_KEY} {_ONLY_PUBLIC}")
     if data.startswith(_JAVA_KEYSTORES):
         raise CertificateRefused(
-            "The file is a Java keystore, not a certificate. Export the certificate alone: "
-            "keytool -exportcert -rfc -keystore FILE -alias NAME"
+            _(
+                "The file is a Java keystore, not a certificate. Export the certificate alone: %(command)s",
+                command="keytool -exportcert -rfc -keystore FILE -alias NAME",
+            )
         )
 
 
@@ -242,7 +243,8 @@ def _refuse_text(text: bytes) -> None:
 
 def _from_block(label: str, body: bytes) -> list[x509.Certificate]:
     if label not in _CERTIFICATE_LABELS | _PKCS7_LABELS:
-        raise CertificateRefused(f"The file holds a {label.lower()}, which is not a certificate. {_ONLY_PUBLIC}")
+        another = _("The file holds a “%(label)s”, which is not a certificate.", label=label.lower())
+        raise CertificateRefused(f"{another} {_ONLY_PUBLIC}")
     try:
         der = base64.b64decode(b"".join(body.split()), validate=True)
     except binascii.Error as error:
@@ -263,13 +265,14 @@ def _from_der(data: bytes) -> list[x509.Certificate]:
         return _from_pkcs7(data)
     if content.startswith(_PKCS12_VERSION):
         raise CertificateRefused(
-            "The file is a PKCS#12 container (.p12, .pfx), made to hold a private key. Export the certificate alone: "
-            "openssl pkcs12 -in FILE -nokeys -clcerts -out certificate.pem"
+            _(
+                "The file is a PKCS#12 container (.p12, .pfx), made to hold a private key. Export the certificate "
+                "alone: %(command)s",
+                command="openssl pkcs12 -in FILE -nokeys -clcerts -out certificate.pem",
+            )
         )
     if _is_private_key(data):
-        raise CertificateRefused(
-            f"The file contains a private key, which must never leave its owner; nothing was kept. {_ONLY_PUBLIC}"
-        )
+        raise CertificateRefused(f"{_PRIVATE_KEY} {_ONLY_PUBLIC}")
     return [read_one(data)]
 
 
