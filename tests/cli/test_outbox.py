@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.support.mail_settings import draft
+from tests.support.outbox import save
 from webapp.actor import command_line
 from webapp.cli import main
 from webapp.doctor import mail
@@ -110,6 +112,9 @@ def test_the_state_tells_whether_mail_gets_out(installation: Installation, messa
     assert (deserted.exit_code, "Nobody delivers." in deserted.output) == (1, True)
     with installation.database.transaction() as session:
         workers.begin(session, workers.new_id())
+    nowhere = run(installation, "state")
+    assert (nowhere.exit_code, "Mail is not set up yet" in nowhere.output) == (1, True)
+    save(installation.database, draft())
     assert run(installation, "state").exit_code == 0
     with installation.database.transaction() as session:
         pause.begin(session, REASON)

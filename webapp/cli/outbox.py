@@ -13,6 +13,7 @@ from webapp.actor import Actor, command_line
 from webapp.cli.options import as_json
 from webapp.db import Session
 from webapp.installation import Installation
+from webapp.mail import settings
 from webapp.mail.retrospect import meaning_of
 from webapp.moments import relative
 from webapp.outbox import ledger, pause
@@ -167,7 +168,7 @@ def ask_now(installation: Installation, as_json: bool) -> None:
 def state(installation: Installation, as_json: bool) -> None:
     """Show whether mail gets out: what waits, who delivers, and why it is paused. Exit status 1 when it does not."""
     with installation.database.reading() as session:
-        found = standing(session)
+        found, is_set_up = standing(session), settings.current(session) is not None
     why = found.pause
     if as_json:
         paused = why and {
@@ -180,7 +181,15 @@ def state(installation: Installation, as_json: bool) -> None:
             "next_attempt": why.attempt_at.isoformat(),
         }
         click.echo(
-            json.dumps({"queued": found.queued, "sending": found.sending, "workers": found.alive, "paused": paused})
+            json.dumps(
+                {
+                    "queued": found.queued,
+                    "sending": found.sending,
+                    "workers": found.alive,
+                    "paused": paused,
+                    "set_up": is_set_up,
+                }
+            )
         )
     else:
         workers = "1 worker" if found.alive == 1 else f"{found.alive} workers"
@@ -191,7 +200,9 @@ def state(installation: Installation, as_json: bool) -> None:
             click.echo(f"The server is asked again {again}; at once with: bin/keypost outbox ask-now")
         elif found.is_deserted:
             click.echo("Nobody delivers. Start bin/serve or bin/keypost worker, or: bin/keypost outbox deliver")
-    if why or found.is_deserted:
+        if not is_set_up:
+            click.echo("Mail is not set up yet. Set it up with: bin/keypost mail set")
+    if why or found.is_deserted or (found.waiting and not is_set_up):
         raise click.exceptions.Exit(1)
 
 

@@ -69,7 +69,8 @@ def worker(session: Session) -> Finding:
     found = standing(session)
     if found.alive:
         return ok(f"{found.alive} {'worker delivers' if found.alive == 1 else 'workers deliver'} mail.")
-    sentence = f"Nobody delivers mail, and {found.waiting} messages wait." if found.waiting else "Nobody delivers mail."
+    waiting = "1 message waits" if found.waiting == 1 else f"{found.waiting} messages wait"
+    sentence = f"Nobody delivers mail, and {waiting}." if found.waiting else "Nobody delivers mail."
     remedy = "Start bin/serve, or bin/keypost worker where the pages run without one."
     return failing(sentence, remedy) if found.waiting else warning(sentence, remedy)
 
