@@ -73,6 +73,12 @@ def test_it_shows_each_attempt_with_cause_remedy_and_the_server_s_words(
     assert (attempt["code"], attempt["remedy"]) == ("recipient-unknown", "Correct the recipient's address.")
 
 
+def test_it_shows_why_a_message_was_set_aside_that_nobody_tried(installation: Installation, messages: None) -> None:
+    with installation.database.transaction() as session:
+        outcomes.hold_restored(session)
+    assert "It waited in a backup that was restored" in run(installation, "show", "2").output
+
+
 def test_nothing_shows_what_a_message_says(installation: Installation, messages: None) -> None:
     for arguments in (["list"], ["show", "1"]):
         assert "canary" not in run(installation, *arguments).output + json.dumps(told(installation, *arguments))

@@ -78,6 +78,10 @@ def show(installation: Installation, number: int, as_json: bool) -> None:
         click.echo(f"  Message-ID   {message.message_id}")
     if message.reply and not message.code:
         click.echo(f"  server       {message.server}: {message.reply}")
+    if message.code and message.code not in {attempt.code for attempt in entry.attempts}:
+        meaning = meaning_of(message.code, server=message.server, recipient=message.recipient, stage=message.stage)
+        for words in meaning or ():
+            click.echo(f"    {words}")
     for attempt in entry.attempts:
         click.echo(f"  {_moment(attempt.at)}  {attempt.code}{f' at {attempt.stage}' if attempt.stage else ''}")
         meaning = meaning_of(attempt.code, server=attempt.server, recipient=message.recipient, stage=attempt.stage)
