@@ -118,6 +118,18 @@ def test_a_passing_refusal_at_any_step_is_tried_again(
     assert reason(database) is None
 
 
+def test_greylisting_of_many_pauses_nothing(database: Database, clock: MovableClock, sink: Sink) -> None:
+    many = 50
+    sink.tell(replies={"RCPT": "450 4.2.0 Greylisted, come back in five minutes"})
+    enqueue(database, *map(address, range(many)))
+    deliver(database)
+    assert (attempts(database), reason(database)) == (many, None)
+    sink.tell(replies={})
+    clock.go(minutes=7)
+    deliver(database)
+    assert states(database) == {"accepted": many}
+
+
 @pytest.mark.parametrize("reply", ["550 5.1.1 unknown", "552 5.2.2 full", "553 5.1.3 what is that"])
 def test_a_lasting_refusal_of_one_message_ends_it_and_no_other(database: Database, sink: Sink, reply: str) -> None:
     sink.tell(replies={f"RCPT {address(2)}": reply})

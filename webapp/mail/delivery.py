@@ -729,6 +729,11 @@ class Delivery:
             self._end(_outcome("refused", message, way, diagnosis))
             if link.trial:
                 self._end_trial(link)
+        elif diagnosis.code == "greylisted":
+            # Each recipient is asked to wait on its own account: to pause would only put off the first attempts.
+            self._end(_outcome("deferred", message, way, diagnosis))
+            if link.trial:
+                self._end_trial(link)
         elif diagnosis.permanence == "passing":
             self._streak += 1
             self._end(_outcome("deferred", message, way, diagnosis))
