@@ -86,15 +86,38 @@ def test_nothing_runs_out_of_the_page_however_far_it_is_zoomed(
 def test_the_header_of_a_telephone_takes_two_rows(
     page: Page, live_server: str, database: Database, language: str, name: str
 ) -> None:
-    page.set_viewport_size({"width": 360, "height": 800})
     claim(page, live_server, database)
     with database.transaction() as session:
         alice = find_user(session, "alice@example.test")
         assert alice is not None
         alice.name, alice.language = name, language
+    for width in (360, 320):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.goto(f"{live_server}/admin")
+        expect(page.locator("html")).to_have_attribute("lang", language)
+        assert len(page.evaluate(ROWS)) == 2, width
+        assert page.evaluate(OVERFLOW) == "", width
+
+
+CARDS = """() => [...document.querySelectorAll(".cards")].map((group) => {
+  const rows = [...group.children].map((card) => Math.round(card.getBoundingClientRect().top));
+  return [...new Set(rows)].map((row) => rows.filter((each) => each === row).length);
+})"""
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_no_card_stands_alone_in_its_row_on_a_wide_screen(
+    page: Page, live_server: str, database: Database, language: str
+) -> None:
+    page.set_viewport_size({"width": 1440, "height": 900})
+    claim(page, live_server, database)
+    with database.transaction() as session:
+        alice = find_user(session, "alice@example.test")
+        assert alice is not None
+        alice.language = language
     page.goto(f"{live_server}/admin")
     expect(page.locator("html")).to_have_attribute("lang", language)
-    assert len(page.evaluate(ROWS)) == 2
+    assert page.evaluate(CARDS) == [[3], [4]]
     assert page.evaluate(OVERFLOW) == ""
 
 
