@@ -35,8 +35,9 @@ _PROOF = ("proof_password", "proof_code", "proof_passkey")
 _LONGEST_PROOF = (2000, 2000, 20_000)
 _FORM_TOKEN = "csrf_token"  # noqa: S105 - the name of a field
 _MADE_BY = "made_by"
-# What a page of a session may not carry on to the next: what was typed in secret, and tokens of their own page.
-_NOT_CARRIED = ("password", "current", "secret", "code", "token", "proof_", _MADE_BY)
+# What a page of a session may not carry on to the next: what was typed in secret, what may be a private key instead of
+# a certificate, and tokens of their own page.
+_NOT_CARRIED = ("password", "current", "secret", "code", "token", "proof_", "pem", _MADE_BY)
 # Where somebody may go whose role needs a second factor that is not set up yet.
 _BEFORE_SECOND_FACTOR = frozenset({"second_factor", "passkeys", "session", "confirmation"})
 
@@ -271,7 +272,7 @@ def send_again_page(status: int) -> FlaskResponse:
             made_by=_maker(),
             action=request.full_path.rstrip("?"),
             lacks_secret=secret,
-            lacks_file=any(file.filename for file in request.files.values()),
+            lacks_file=bool(request.form.get("pem")) or any(file.filename for file in request.files.values()),
         ),
         status,
     )

@@ -57,6 +57,15 @@ def kept(alice: Person, database: Database) -> TestResponse:
     return alice.client.post("/resources/new", data=data, headers=OURS)
 
 
+def test_what_may_be_a_private_key_is_not_kept_in_the_page(alice: Person, database: Database) -> None:
+    data = {"csrf_token": csrf_token(alice.client), "pem": "-----BEGIN PRIVATE KEY-----\ncanary"}
+    later = utc_now() + timedelta(hours=1)
+    database.clock = lambda: later
+    ended = alice.client.post("/admin/certificates", data=data, headers=OURS)
+    assert "has to be chosen once more" in ended.text
+    assert "canary" not in ended.text
+
+
 def test_what_was_typed_is_kept_and_nothing_is_done(kept: TestResponse) -> None:
     assert kept.status_code == 401
     assert "Your session has ended" in kept.text

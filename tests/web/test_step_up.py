@@ -171,6 +171,12 @@ def test_certificates_are_imported_and_trusted_only_after_proof(stale: Person) -
     assert "Nothing was imported" in refused.text
 
 
+def test_a_private_key_in_place_of_a_certificate_is_not_shown_while_proof_is_asked(stale: Person) -> None:
+    answer = stale.post("/admin/certificates", {"pem": "-----BEGIN PRIVATE KEY-----\ncanary"})
+    assert (answer.status_code, "contains a private key" in answer.text) == (422, True)
+    assert "canary" not in answer.text
+
+
 def test_trusting_what_a_server_presented_needs_proof(stale: Person) -> None:
     assert "Confirm that it is you" in stale.post(f"{PAGE}/trust", typed(1, sha256="0" * 64)).text
     assert stale.post(f"{PAGE}/trust", typed(1, sha256="0" * 64), htmx=True).status_code == 403

@@ -13,7 +13,7 @@ from webapp.forms.certificates import ImportForm
 from webapp.i18n import gettext as _
 from webapp.mail import reliance
 from webapp.trust import store
-from webapp.trust.certificates import CertificateRefused
+from webapp.trust.certificates import CertificateRefused, refuse_private_key
 from webapp.trust.store import Imported
 
 bp = Blueprint("certificates", __name__, url_prefix="/admin/certificates")
@@ -32,6 +32,8 @@ def import_() -> Response | tuple[str, int]:
     """Trust what a file or a text holds."""
     form = ImportForm()
     try:
+        # Before the page is shown once more, with a question and all that was pasted.
+        refuse_private_key((form.pem.data or "").encode())
         require_proof()
         with database().transaction() as session:
             imported = store.import_certificates(session, current_actor(), form.content, source=form.source)

@@ -199,6 +199,12 @@ def _escaped(letter: str) -> str:
     return letter.encode("unicode_escape", "backslashreplace").decode("ascii")
 
 
+def refuse_private_key(data: bytes) -> None:
+    """Raises CertificateRefused for a private key that is written as text: what holds one is shown and kept nowhere."""
+    if _PRIVATE.search(data.replace(b"\0", b"")):
+        raise CertificateRefused(f"{_PRIVATE_KEY} {_ONLY_PUBLIC}")
+
+
 def _refuse_by_sight(data: bytes) -> None:
     """Refuse what can be told before anything is parsed."""
     if not data.strip():
@@ -207,8 +213,7 @@ def _refuse_by_sight(data: bytes) -> None:
         raise CertificateRefused(
             _("The file is larger than 64 KB, which no certificate is. Hand over the certificate alone, as PEM or DER.")
         )
-    if _PRIVATE.search(data.replace(b"\0", b"")):
-        raise CertificateRefused(f"{_PRIVATE_KEY} {_ONLY_PUBLIC}")
+    refuse_private_key(data)
     if data.startswith(_JAVA_KEYSTORES):
         raise CertificateRefused(
             _(
