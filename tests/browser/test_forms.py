@@ -113,8 +113,8 @@ def test_a_dialog_whose_session_ended_goes_on_after_signing_in(
     expect(page.get_by_label("Server name")).to_have_value("mail.example.com")
 
 
-def proves_while_asking(page: Page, base: str, paths: list[str]) -> None:
-    """Give the session a new token; what asks for one of ``paths`` next was on its way with the one from before."""
+def proves_while_asking(page: Page, base: str, paths: list[str], *, times: int = 1) -> None:
+    """Give the session a new token; who asks for one of ``paths`` next does so with the one from before."""
     former = "; ".join(f"{each['name']}={each['value']}" for each in page.context.cookies())
     token = page.locator("[name=csrf_token]").first.input_value()
     proof = {"csrf_token": token, "proof_password": PASSWORD}
@@ -124,7 +124,7 @@ def proves_while_asking(page: Page, base: str, paths: list[str]) -> None:
         route.fulfill(response=route.fetch(headers={**route.request.headers, "cookie": former}))
 
     for path in paths:
-        page.route(f"**{path}*", ask_as_before, times=1)
+        page.route(f"**{path}*", ask_as_before, times=times)
 
 
 def is_card(status: int) -> Callable[[Response], bool]:
@@ -141,6 +141,18 @@ def test_what_asked_with_the_token_from_before_asks_again_without_a_word(
     with page.expect_response(is_card(200)), page.expect_response(is_card(401)):
         page.evaluate("document.body.dispatchEvent(new Event('dialog-acted'))")
     expect(page.get_by_role("heading", name="Your session has ended")).to_be_hidden()
+
+
+def test_what_is_refused_again_at_once_is_not_asked_for_without_end(
+    page: Page, live_server: str, database: Database
+) -> None:
+    claim(page, live_server, database)
+    proves_while_asking(page, live_server, ["/admin/_mail-card"], times=5)
+    refused: list[str] = []
+    page.on("response", lambda answer: refused.append(answer.url) if is_card(401)(answer) else None)
+    page.evaluate("document.body.dispatchEvent(new Event('dialog-acted'))")
+    expect(page.get_by_role("heading", name="Your session has ended")).to_be_visible()
+    assert len(refused) == 2
 
 
 def test_what_is_pressed_with_the_token_from_before_is_done(page: Page, live_server: str, database: Database) -> None:

@@ -205,6 +205,9 @@
   /* Who proves who they are gets another token, and what was on its way with the former one is refused although nothing
      has ended. The new one may still be on its way, too: what nobody pressed can wait for it. */
   const PATIENCE = [0, 1000, 3000];
+  /* What is refused again so soon after is refused for another cause, and is not asked for without end. */
+  const SOON = 10_000;
+  const askedAgain = new WeakMap();
   const tokenInTime = async (pauses) => {
     for (const pause of pauses) {
       await new Promise((resolve) => { setTimeout(resolve, pause); });
@@ -215,8 +218,10 @@
   };
   document.addEventListener("keypost:ended", async ({ target }) => {
     if (!ended() || ended().open) return;
-    const token = await tokenInTime(target.matches?.("form, a, button") ? [0] : PATIENCE);
+    const soon = performance.now() - (askedAgain.get(target) ?? -Infinity) < SOON;
+    const token = soon ? null : await tokenInTime(target.matches?.("form, a, button") ? [0] : PATIENCE);
     if (token !== null) {
+      askedAgain.set(target, performance.now());
       askAgain(target, token);
       return;
     }
