@@ -164,6 +164,19 @@ def test_a_german_mail_calls_the_command_line_so() -> None:
     assert "Befehlszeile (root)" in text_of(letter)
 
 
+@pytest.mark.parametrize(
+    ("reader", "moment"),
+    [
+        ({"language": "de", "zone": "Europe/Vienna"}, "4. März 2027, 10:30 MEZ"),
+        ({"zone": "Europe/Vienna"}, "4 Mar 2027, 10:30 CET"),
+        ({"language": "nowhere's", "zone": "Nowhere"}, "4 Mar 2027, 09:30 UTC"),
+        ({}, "4 Mar 2027, 09:30 UTC"),
+    ],
+)
+def test_each_reader_is_told_the_same_moment_in_their_own_words(reader: dict[str, str], moment: str) -> None:
+    assert moment in text_of(write("account-created", reader))
+
+
 @pytest.mark.parametrize("address", ["a@b.example>\r\nRCPT TO:<x@y.example", "a@b.example, c@d.example", "a", ""])
 def test_what_is_not_one_address_gets_no_letter(address: str) -> None:
     with pytest.raises(Unwritable):

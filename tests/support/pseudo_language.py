@@ -13,6 +13,7 @@ import pytest
 from babel.support import NullTranslations
 
 from webapp import i18n
+from webapp.mail import kinds
 
 _FILLED_IN: Final = re.compile(r"(%\(\w+\)s|%%|\{+[^{}]*\}+|<[^<>]*>)")
 _MARKED: Final = re.compile("⟦[^⟦⟧]*⟧")
@@ -50,6 +51,8 @@ def speak(patch: pytest.MonkeyPatch) -> None:
     for name in ("format_date", "format_datetime"):
         said = getattr(i18n, name)
         patch.setattr(i18n, name, lambda *given, _said=said, **named: mark(_said(*given, **named)))
+    for name in ("_actor_in_words", "_minute_in_words"):  # They remember what was said without marks.
+        patch.setattr(kinds, name, getattr(kinds, name).__wrapped__)
 
 
 class _Spoken(HTMLParser):

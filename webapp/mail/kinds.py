@@ -22,9 +22,10 @@ Access URL of that moment; data holds the token alone.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 from urllib.parse import quote
@@ -39,7 +40,6 @@ Fact = Callable[[Leased, Mapping[str, str], str], str]
 
 _DEFAULT: Final = Reader()
 _EXAMPLE: Final = "an-example-that-opens-nothing"
-_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _PAGES: Final = {
     "resource": "/resources/",
     "account": "/accounts/",
@@ -92,8 +92,26 @@ class Outline:
 def _by(message: Leased, data: Mapping[str, str], access_url: str) -> str:
     if not message.cause.startswith(COMMAND_LINE):  # Nearly every time, and then at once.
         return message.cause
-    with reading_as(reader_of(data)):
-        return name_in_words(message.cause)
+    return _actor_in_words(message.cause, reader_of(data))
+
+
+# Many mails in a row are for readers of few languages, tell of the same moment and were caused by one: it is put into
+# words for the first of them.
+@functools.lru_cache
+def _actor_in_words(name: str, reader: Reader) -> str:
+    with reading_as(reader):
+        return name_in_words(name)
+
+
+@functools.lru_cache
+def _minute_in_words(minute: datetime, reader: Reader) -> str:
+    with reading_as(reader):
+        return moment(minute)
+
+
+@functools.lru_cache
+def _reader(language: str, zone: str) -> Reader:
+    return Reader(valid_language(language) or _DEFAULT.language, valid_zone(zone) or _DEFAULT.zone)
 
 
 def _given(name: str) -> Fact:
@@ -113,19 +131,12 @@ def _moment(text: str, data: Mapping[str, str]) -> str:
 
 def in_words(when: datetime, data: Mapping[str, str]) -> str:
     """An instant as mails write it, for whom the data says; one without a zone is in UTC."""
-    reader = reader_of(data)
-    if reader != _DEFAULT:
-        with reading_as(reader):
-            return moment(when)
-    # The same, in a tenth of the time.
-    when = when.astimezone(UTC) if when.tzinfo else when
-    return f"{when.day} {_MONTHS[when.month - 1]} {when.year}, {when.hour:02}:{when.minute:02} UTC"
+    return _minute_in_words(when.replace(second=0, microsecond=0), reader_of(data))
 
 
 def reader_of(data: Mapping[str, str]) -> Reader:
     """For whom the message was queued: the language and the zone of that moment."""
-    language, zone = data.get("language", ""), data.get("zone", "")
-    return Reader(valid_language(language) or _DEFAULT.language, valid_zone(zone) or _DEFAULT.zone)
+    return _reader(data.get("language", ""), data.get("zone", ""))
 
 
 def _one_time_link(message: Leased, data: Mapping[str, str], access_url: str) -> str:
