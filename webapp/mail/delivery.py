@@ -755,7 +755,7 @@ class Delivery:
 
     def _write_down(self) -> None:
         if self._ended:
-            self._ledger.write(self._ended)
+            self._ledger.write(self._ended, more_comes=any(link.is_busy for link in self._links))
             self._ended = []
 
     def _lose(self, link: _Link, sign: Sign, *, error: BaseException | None = None, fault: Fault | None = None) -> None:

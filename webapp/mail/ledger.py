@@ -1,7 +1,8 @@
 """The delivery's one writer: claims messages and writes down outcomes, many in each transaction.
 
 It runs in a thread of its own beside the event loop. While one transaction waits for the disk, the next outcomes
-collect; so each commit takes in what came since the last, and no more than that can be sent twice after a crash.
+collect, and while more are on their way it gives them a few milliseconds: a commit costs as much as ten outcomes. No
+more than was collected can be sent twice after a crash.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from webapp.outbox.outcomes import Outcome
 Job = Callable[[Session], None]
 """Runs in a transaction, again if that fails; what is to follow the commit it gives to session.after_commit()."""
 
+_ENOUGH: Final = 50
+_GATHERING_SECONDS: Final = 0.005
 _UPKEEP_SECONDS: Final = 10.0
 _SLOW_UPKEEP_SECONDS: Final = 60.0
 _SHORTEST_WAIT_SECONDS: Final = 0.2
@@ -48,6 +51,7 @@ class Ledger:
         self._kept_days = kept_days
         self._outcomes: deque[Outcome] = deque()
         self._jobs: deque[Job] = deque()
+        self._more_comes = False
         self._work = threading.Condition()
         self._ending = False
         self._upkeep_at = 0.0
@@ -64,11 +68,14 @@ class Ledger:
         self._thread = threading.Thread(target=self._run, name="delivery ledger", daemon=True)
         self._thread.start()
 
-    def write(self, ended: Sequence[Outcome]) -> None:
-        """Have outcomes written down."""
+    def write(self, ended: Sequence[Outcome], *, more_comes: bool = False) -> None:
+        """Have outcomes written down; soon rather than at once if more of them are on their way."""
         with self._work:
+            begun = bool(self._outcomes)
             self._outcomes.extend(ended)
-            self._work.notify()
+            self._more_comes = more_comes
+            if not begun or self._is_enough():
+                self._work.notify()
 
     def do(self, job: Job) -> None:
         """Have a job done."""
@@ -92,6 +99,7 @@ class Ledger:
             with self._work:
                 if not (self._outcomes or self._jobs or self._ending):
                     self._work.wait(max(0.0, self._upkeep_at - time.monotonic()))
+                self._work.wait_for(self._is_enough, _GATHERING_SECONDS)
                 # Whatever else comes meanwhile is of the next turn.
                 ended, jobs, ending = list(self._outcomes), list(self._jobs), self._ending
             if self._turn(ended, jobs, ending):
@@ -103,6 +111,10 @@ class Ledger:
             else:
                 self._pause(wait)
                 wait = min(wait * 2, _LONGEST_WAIT_SECONDS)
+
+    def _is_enough(self) -> bool:
+        """Whether what there is should not wait for more."""
+        return not self._more_comes or len(self._outcomes) >= _ENOUGH or bool(self._jobs) or self._ending
 
     def _pause(self, seconds: float) -> None:
         with self._work:
