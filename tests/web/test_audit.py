@@ -14,6 +14,7 @@ from tests.support.people import Person, add_person
 from webapp.actor import Actor, Role
 from webapp.audit import trail, words
 from webapp.db import Database
+from webapp.identity.users import get_user
 from webapp.spreadsheet import plain
 
 ZOE = Actor(9, "Zoe", "10.0.0.9", Role.PASSWORD_USER)
@@ -122,6 +123,15 @@ def test_an_export_holds_what_fits_the_oldest_first(alice: Person, database: Dat
     rows = _exported(alice, person="Zoe")
     assert rows[0][:2] == ["Line", "When (UTC)"]
     assert [row[6] for row in rows[1:]] == ["account 1", "account 2"]
+
+
+def test_an_export_finds_the_same_words_whoever_reads(alice: Person, database: Database) -> None:
+    _record(database, subject="account:1")
+    in_english = _exported(alice, person="Zoe")
+    with database.transaction() as session:
+        get_user(session, alice.user.id).language = "de"
+    assert '<html lang="de">' in alice.get("/admin/audit").text
+    assert _exported(alice, person="Zoe") == in_english
 
 
 @pytest.mark.parametrize("name", ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", " =1", "＝1"])
