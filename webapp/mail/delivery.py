@@ -29,7 +29,6 @@ from webapp.db import Database, Session
 from webapp.i18n import gettext as _
 from webapp.keyring import SealBroken
 from webapp.mail import checks, former, route
-from webapp.mail.address import needs_smtputf8
 from webapp.mail.diagnosis import Diagnosis
 from webapp.mail.dial import Resolver, system_resolver
 from webapp.mail.ledger import Ledger, Outlook, claim
@@ -624,9 +623,8 @@ class Delivery:
             data = messages.read_data(self._database.keyring, message.token, message.sealed)
             letter = way.letters.write(message, data)
             sender = way.target.sender_address
-            wide = letter.smtputf8 or needs_smtputf8(sender)
-            link.connection.check_message(size=len(letter.content), smtputf8=wide)
-            mail = mail_command(sender, features, size=len(letter.content), smtputf8=wide)
+            link.connection.check_message(size=len(letter.content), smtputf8=letter.smtputf8)
+            mail = mail_command(sender, features, size=len(letter.content), smtputf8=letter.smtputf8)
             return Parcel(
                 message, until, mail.encode() + b"\r\n", rcpt_command(letter.recipient).encode() + b"\r\n",
                 stuffed(letter.content),

@@ -23,7 +23,7 @@ from webapp.mail.transcript import Masker
 from webapp.mail.transport import DEFAULT_PORTS, Connection, Fault, Features, Login, Security, Server, StageName
 from webapp.mail.wire import Malformed, Reply, Service
 
-__all__ = ["CODES", "Context", "Diagnosis", "Explanation", "Permanence", "diagnose", "permanence_of"]
+__all__ = ["CODES", "Context", "Diagnosis", "Explanation", "Permanence", "diagnose"]
 
 _MODE_WORDS: Final = {Security.NEVER: lazy("Never"), Security.SSL: "SSL", Security.TLS: "TLS"}
 _STAGE_WORDS: Final = {
@@ -108,11 +108,6 @@ class Diagnosis:
 def stage_in_words(stage: str) -> str:
     """A stage of a conversation in the reader's language; one without words of its own stays."""
     return str(_STAGE_WORDS.get(stage, stage))
-
-
-def permanence_of(code: str) -> Permanence:
-    """Whose fault a code is, when nothing more is known."""
-    return CODES[code].permanence
 
 
 def diagnose(stage: StageName, fault: Fault, context: Context) -> Diagnosis:

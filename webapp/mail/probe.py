@@ -61,7 +61,7 @@ class Attempt:
 
 
 def login_check(
-    server: Server, login: Login, *, timeout: float = 15.0, unencrypted_login_allowed: bool = False
+    server: Server, login: Login | None, *, timeout: float = 15.0, unencrypted_login_allowed: bool = False
 ) -> Attempt:
     """An attempt that ends once the server has accepted the login; no sender is named, nothing is sent."""
     return Attempt(

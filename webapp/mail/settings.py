@@ -31,7 +31,7 @@ from webapp.identity.users import User, active_administrators
 from webapp.keyring import SealBroken, Secret
 from webapp.mail.address import permitted_port, valid_address, valid_header_text, valid_hello_name, valid_server_name
 from webapp.mail.message import compose_test
-from webapp.mail.probe import Attempt
+from webapp.mail.probe import Attempt, login_check
 from webapp.mail.transport import Login, Security, Server
 from webapp.outbox import wake
 from webapp.outbox.messages import Kind
@@ -225,7 +225,9 @@ class Target:
 
     def login_check(self, *, timeout: float = 15.0) -> Attempt:
         """An attempt that ends once the server has accepted the login."""
-        return replace(self.attempt(None, timeout=timeout), sender="", sender_name="", last_stage="authentication")
+        return login_check(
+            self.server, self.login, timeout=timeout, unencrypted_login_allowed=self.unencrypted_login_allowed
+        )
 
 
 @dataclass(frozen=True, slots=True)

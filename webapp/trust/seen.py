@@ -67,10 +67,6 @@ class Offer:
     pinned: bool
     obstacle: str
 
-    @property
-    def is_open(self) -> bool:
-        return self.chosen is not None and not self.obstacle
-
 
 def note(session: Session, host: str, port: int, chain: Sequence[bytes]) -> None:
     """Remember what a server presented just now, in place of what it presented before."""
