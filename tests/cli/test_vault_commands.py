@@ -166,6 +166,17 @@ def test_an_account_goes_only_to_a_resource_of_the_owner_named(installation: Ins
     assert run(installation, *arguments, "ada@example.com", given="x").exit_code == 0
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    ["users unlock \udcff", "audit list --person \udcff", "resources import \udcff.csv", "backup \udcff"],
+    ids=ascii,
+)
+def test_an_argument_that_is_no_text_is_wrong_usage(installation: Installation, arguments: str) -> None:
+    refused = run(installation, *arguments.split())
+    assert refused.exit_code == 2
+    assert "is no text in UTF-8" in refused.stderr
+
+
 @pytest.mark.parametrize("given", ["", "\n", b"\xff\xfe\n", "x" * 1025, "a\0b", "••••••••\n"])
 def test_it_refuses_what_is_no_password(installation: Installation, mail_host: int, given: str | bytes) -> None:
     account = add_account(installation)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from webapp.errors import Problem
+from webapp.logs import printable
 
 if TYPE_CHECKING:
     from webapp.config import Config
@@ -75,6 +76,14 @@ class OpenedLate:
 
 class _Commands(click.Group):
     """The commands above. A Problem becomes its sentence on standard error and exit status 1."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        for each in args:
+            if any("\ud800" <= sign <= "\udfff" for sign in each):  # How Python keeps bytes that are not UTF-8.
+                raise click.UsageError(
+                    f"“{printable(each)}” is no text in UTF-8. Type it again; a file of such a name needs another one."
+                )
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(COMMANDS)
