@@ -266,6 +266,12 @@ class Importing(Generic[Import, Line]):
         if found.stage == Stage.RUNNING:
             self._end(session, actor, found, Stage.STOPPED)
 
+    def stop_all(self, session: Session, actor: Actor) -> None:
+        """End every running import after the lines that are done."""
+        running = sa.select(self.imports).where(self.imports.stage == Stage.RUNNING.value)
+        for found in session.scalars(running.with_for_update()).all():
+            self._end(session, actor, found, Stage.STOPPED)
+
     def work(
         self,
         database: Database,

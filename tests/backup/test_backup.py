@@ -34,8 +34,10 @@ from webapp.cli import main
 from webapp.config import Config
 from webapp.db import Database
 from webapp.errors import CannotStart
+from webapp.identity import imports
 from webapp.identity.sessions import SignIn, begin_session
 from webapp.identity.users import add_user, find_user
+from webapp.importing import Stage
 from webapp.installation import Installation, open_installation, open_unchanged
 from webapp.keyring import Secret
 from webapp.keys import rotation
@@ -123,6 +125,20 @@ def test_what_waited_is_held_and_nobody_stays_signed_in(filled: Installation, el
         assert (message.state, message.code) == (State.GIVEN_UP, "restored")
         assert session.scalars(sa.select(SignIn)).all() == []
         assert trail.latest(session, limit=1)[0].action == "backup:restore"
+    opened.close()
+
+
+def test_an_import_that_ran_does_not_go_on_by_itself(filled: Installation, elsewhere: Config, file: Path) -> None:
+    with filled.database.transaction() as session:
+        people = imports.draft(session, command_line(), b"Email,Name\nbob@example.com,Bob\n", title="people.csv")
+        imports.start(session, command_line(), people.id, by_mail=True)
+    _back_up(filled, file)
+    _restore(elsewhere, file)
+    opened = open_installation(elsewhere)
+    assert not imports.PEOPLE.work(opened.database)
+    with opened.database.reading() as session:
+        assert imports.get_import(session, people.id).stage == Stage.STOPPED.value
+        assert find_user(session, "bob@example.com") is None
     opened.close()
 
 

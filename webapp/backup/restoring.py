@@ -23,11 +23,13 @@ from webapp.backup.archive import BackupRefused, Manifest
 from webapp.config import Config, prepare_instance
 from webapp.db import Session, make_engine, sealed_columns
 from webapp.identity.forgotten import ForgottenRequest
+from webapp.identity.imports import PEOPLE
 from webapp.identity.links import OneTimeLink
 from webapp.identity.sessions import SignIn
 from webapp.installation import end_restoring, mark_half_restored, open_installation
 from webapp.keyring import SealBroken, read_key_file
 from webapp.outbox import outcomes
+from webapp.vault.imports import RESOURCES
 
 _SAMPLE: Final = 100
 """So many secrets of each kind are opened, picked at random."""
@@ -148,7 +150,7 @@ def _prove(config: Config, actor: Actor, manifest: Manifest) -> Restored:
         if not verdict.sound:
             raise BackupRefused(f"The audit trail in the backup is not sound: {verdict.reason}. Do not use it.")
         with opened.database.transaction() as session:
-            held = make_safe(session)
+            held = make_safe(session, actor)
             end_restoring(session.connection())
             trail.record(session, actor, "backup:restore", made_at=manifest.made_at, messages_held=held)
     finally:
@@ -156,11 +158,15 @@ def _prove(config: Config, actor: Actor, manifest: Manifest) -> Restored:
     return Restored(manifest, None, verdict.lines, tried, held)
 
 
-def make_safe(session: Session) -> int:
-    """What was true when the backup was made may be over: end every session and link, and hold what waits to be sent.
+def make_safe(session: Session, actor: Actor) -> int:
+    """What was true when the backup was made may be over: end every session and link, stop imports that ran, and hold
+    what waits to be sent.
 
-    Gives how many messages are held: they may have been sent since, so somebody decides about each.
+    Gives how many messages are held: they may have been sent since, so somebody decides about each. An import would
+    invite people anew, and set passwords that were changed since.
     """
+    for kind in (PEOPLE, RESOURCES):
+        kind.stop_all(session, actor)
     for ended in (SignIn, OneTimeLink, ForgottenRequest):
         session.execute(sa.delete(ended))
     return outcomes.hold_restored(session)

@@ -43,8 +43,8 @@ def backup(installation: Installation, file: Path, as_json: bool) -> None:
 def restore(file: Path, replacing: bool, as_json: bool) -> None:
     """Prove the backup in FILE and put it in place; Keypost must not run.
 
-    The master key must be there. Everybody has to sign in again, one-time links end, and messages that waited when the
-    backup was made are held for review: they may have been sent since.
+    The master key must be there. Everybody has to sign in again, one-time links end, imports that ran are stopped, and
+    messages that waited when the backup was made are held for review: they may have been sent since.
     """
     done = put_back(Config.from_environment(), command_line(), file, replacing=replacing)
     click.echo(json.dumps(_as_dict(done)) if as_json else _in_words(done))
