@@ -249,7 +249,8 @@ def open_keys(page: Page) -> None:
 def speak_german(page: Page, base: str, language: str = "de") -> None:
     page.goto(f"{base}/profile/language")
     page.locator("select[name=language]").select_option(language)
-    page.locator("main form button").first.click()
+    page.locator("main form:has(select[name=language]) button").first.click()
+    expect(page.locator("html")).to_have_attribute("lang", language)
 
 
 def pause(database: Database) -> None:
