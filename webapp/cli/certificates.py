@@ -99,9 +99,8 @@ def list_(installation: Installation, as_json: bool) -> None:
         return
     for each in trusted:
         _show(each.description, _where(each))
-        click.echo(
-            f"  imported     {each.imported_at:%Y-%m-%d %H:%M} UTC by {each.imported_by_name} from {each.source}"
-        )
+        origin = each.source if each.source.startswith("presented by ") else f"from {each.source}"
+        click.echo(f"  imported     {each.imported_at:%Y-%m-%d %H:%M} UTC by {each.imported_by_name}, {origin}")
     if not trusted:
         click.echo("No certificate is imported; the public authorities are trusted. Import with: bin/importCert FILE")
 

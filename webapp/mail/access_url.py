@@ -209,7 +209,7 @@ def _unanswered(url: str, error: Exception) -> Finding:
             url,
             "refused",
             _("Nothing listens at %(place)s: the connection was refused.", place=place),
-            _("Start the proxy in front of Keypost, or correct the port."),
+            _("Start Keypost, or the proxy in front of it, or correct the port."),
         )
     if isinstance(error, HTTPException | ConnectionError):
         return Finding(
