@@ -33,6 +33,7 @@ settings.register_profile(
 settings.load_profile("keypost")
 
 pytest_plugins = [
+    "tests.support.firefox",  # before Chromium's, which asks it for something
     "tests.support.chromium",
     "tests.support.figures",
     "tests.support.mail_server",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page
 
 from tests.support.mail_server import NEVER, MailServer
 
@@ -18,7 +18,7 @@ def relay() -> Iterator[MailServer]:
 
 
 @pytest.fixture(params=["with-scripts", "without-scripts"])
-def any_page(request: pytest.FixtureRequest) -> Page:
+def any_page(request: pytest.FixtureRequest, browser: Browser) -> Page:
     """A page with scripts, and one without."""
     fixture = "page" if request.param == "with-scripts" else "page_without_javascript"
     page: Page = request.getfixturevalue(fixture)

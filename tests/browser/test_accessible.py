@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.screenshots import EMPTY, FILLED, fail_a_test, fill, pause
 from tests.support.browsing import claim
 from tests.support.chromium import open_page
+from tests.support.firefox import also_in_firefox
 from tests.support.mail_server import MailServer
 from webapp.db import Database
 
@@ -70,6 +71,7 @@ def test_filled_pages_are_accessible(seen: Page, live_server: str, database: Dat
     assert not found, "\n".join(found)
 
 
+@also_in_firefox
 def test_dialogs_and_what_went_wrong_are_accessible(seen: Page, live_server: str, database: Database) -> None:
     page = seen
     claim(page, live_server, database)

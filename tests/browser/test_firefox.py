@@ -1,54 +1,26 @@
-"""The main job once more in the Firefox of this machine; skipped where there is none."""
+"""What only Firefox shows, or shows otherwise; what else is tried in it is marked with `also_in_firefox`."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
+import re
 
 import pytest
-from playwright.sync_api import Browser, Error, Page, Playwright, expect
+from playwright.sync_api import Browser, Page, expect
 
-from tests.support import firefox
+from tests.browser.test_forms import end_every_session, open_mail_settings, sign_in_in_another_tab
+from tests.browser.test_layout import ADD_WHAT_MOVES, OVERFLOW
 from tests.support.browsing import claim
 from tests.support.chromium import open_page
 from tests.support.mail_server import STARTTLS, MailServer
-from tests.support.main_job import (
-    FIRST,
-    MAILBOX,
-    add_mailbox_account,
-    expect_accepted,
-    fill_mail_settings,
-    fill_relay_settings,
-)
-from tests.support.scripted_smtp import ScriptedServer, Talk
+from tests.support.main_job import FIRST, MAILBOX, add_mailbox_account, expect_accepted, fill_mail_settings
 from webapp.actor import command_line
 from webapp.db import Database
 from webapp.trust.store import import_certificates
 
-pytestmark = pytest.mark.browser
-
-PATIENCE_SECONDS = 30
-
-
-@pytest.fixture(scope="module")
-def started(playwright: Playwright, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    path = firefox.firefox_on_the_path()
-    if path is None:
-        pytest.skip("there is no Firefox on the PATH")
-    try:
-        browser = firefox.launch(playwright, path, tmp_path_factory.mktemp("firefox"))
-    except Error as problem:
-        pytest.skip(f"Playwright cannot speak to {path}: {problem.message[:300]}")
-    yield browser
-    browser.close()
-
-
-@pytest.fixture
-def page(started: Browser) -> Iterator[Page]:
-    """A fresh page; as in Chromium the test fails when a script raised on it or the policy was broken."""
-    with open_page(started) as fresh:
-        fresh.set_default_timeout(PATIENCE_SECONDS * 1000)
-        yield fresh
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.parametrize(("browser", "installation"), [("firefox", "sqlite")], indirect=True),
+]
 
 
 def test_the_main_job_is_done_in_firefox_too(page: Page, live_server: str, database: Database) -> None:
@@ -73,34 +45,60 @@ def test_the_main_job_is_done_in_firefox_too(page: Page, live_server: str, datab
         expect(page.locator("#said")).to_contain_text("saved")
         expect(opener).to_be_focused()
 
-    page.keyboard.press("Control+k")
-    search = page.get_by_role("combobox", name="Page, resource or account")
-    expect(search).to_be_focused()
-    page.keyboard.type("provider keypost")
-    expect(page.locator("#palette-said")).to_have_text("1 match")
-    page.keyboard.press("ArrowDown")
-    page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", level=1)).to_contain_text(MAILBOX)
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
 
 
-def test_stages_appear_in_firefox_while_the_server_still_thinks(
+def test_whoever_comes_back_from_signing_in_finds_the_button_pressed_once_more(
     page: Page, live_server: str, database: Database
 ) -> None:
-    may_greet = threading.Event()
-
-    def slow(talk: Talk) -> None:
-        may_greet.wait(PATIENCE_SECONDS)
-        talk.say("421 4.3.2 go away")
-
+    """A Chromium without a window never calls a page hidden, so it does not tell that somebody came back to it."""
     claim(page, live_server, database)
-    page.get_by_role("link", name="Mail Server Settings").click()
-    with ScriptedServer(slow) as server:
-        fill_relay_settings(page, live_server, server)
-        page.get_by_role("button", name="Test").click()
-        result = page.locator("#_test_result")
-        expect(result.locator('[data-stage="connect"]')).to_have_attribute("data-outcome", "done")
-        assert result.get_attribute("data-outcome") == "running"
-        may_greet.set()
-        expect(result).to_have_attribute("data-outcome", "failed")
+    open_mail_settings(page, live_server)
+    page.get_by_label("Server name").fill("mail.example.com")
+    end_every_session(database)
+    page.get_by_role("dialog").get_by_role("button", name="Save").last.click()
+    expect(page.get_by_role("heading", name="Your session has ended")).to_be_visible()
+    sign_in_in_another_tab(page)
+    expect(page.get_by_role("alert")).to_contain_text("need your attention")
+    expect(page.get_by_role("heading", name="Your session has ended")).to_be_hidden()
+    expect(page.get_by_label("Server name")).to_have_value("mail.example.com")
+
+
+def test_pages_are_dark_and_still_for_whose_firefox_asks_for_it(
+    page: Page, live_server: str, database: Database
+) -> None:
+    claim(page, live_server, database)
+    page.evaluate(ADD_WHAT_MOVES)
+    ground, text = page.evaluate(
+        "() => { const { backgroundColor, color } = getComputedStyle(document.body); return [backgroundColor, color]; }"
+    )
+    assert max(map(int, re.findall(r"\d+", ground))) < 60
+    assert min(map(int, re.findall(r"\d+", text))) > 200
+    assert page.evaluate("() => document.getAnimations().length") == 0
+
+
+def test_who_reads_german_gets_pages_dialogs_and_errors_in_german(
+    page: Page, live_server: str, database: Database
+) -> None:
+    claim(page, live_server, database)
+    page.goto(f"{live_server}/profile/language")
+    page.get_by_label("Language").select_option(label="Deutsch")
+    page.get_by_role("button", name="Save").click()
+    page.set_viewport_size({"width": 360, "height": 800})
+    page.goto(f"{live_server}/admin")
+    expect(page.locator("html")).to_have_attribute("lang", "de")
+    assert page.evaluate(OVERFLOW) == ""
+    page.get_by_role("link", name="Mailserver-Einstellungen").click()
+    dialog = page.get_by_role("dialog", name="Mailserver-Einstellungen")
+    dialog.get_by_role("button", name="Speichern").last.click()
+    expect(dialog.get_by_role("alert")).to_contain_text("Servername")
+    expect(dialog.get_by_role("alert")).to_be_focused()
+    expect(dialog.get_by_label("Servername")).to_have_attribute("aria-invalid", "true")
+
+
+def test_what_the_policy_forbids_fails_a_test_in_firefox_too(browser: Browser, live_server: str) -> None:
+    with pytest.raises(AssertionError, match="img-src"), open_page(browser) as page:  # noqa: PT012
+        page.goto(f"{live_server}/sign-in")
+        with page.expect_console_message():
+            page.evaluate("() => { new Image().src = 'http://elsewhere.example/'; }")

@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.support.browsing import claim, fill_account
+from tests.support.firefox import also_in_firefox
 from tests.support.mail_server import MailServer
 from tests.support.main_job import FIRST, MAILBOX, fill_relay_settings
 from webapp.db import Database
@@ -13,6 +14,7 @@ from webapp.db import Database
 pytestmark = pytest.mark.browser
 
 
+@also_in_firefox
 def test_each_step_is_ticked_once_it_is_done_and_the_list_goes_away(
     any_page: Page, live_server: str, database: Database, relay: MailServer
 ) -> None:

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from playwright.sync_api import Dialog, Page, Response, Route, expect
 
 from tests.support.browsing import claim
+from tests.support.firefox import also_in_firefox
 from tests.support.people import PASSWORD
 from webapp.db import Database
 from webapp.identity.sessions import SignIn
@@ -52,6 +53,7 @@ def sign_in_in_another_tab(page: Page, link: str = "Sign in in another tab") -> 
     tab.close()
 
 
+@also_in_firefox
 def test_escape_never_closes_a_dialog_with_something_typed_unasked(
     page: Page, live_server: str, database: Database, asked: list[str]
 ) -> None:
@@ -75,6 +77,7 @@ def test_escape_closes_an_untouched_dialog_and_gives_the_focus_back(
     expect(page.get_by_role("link", name="Mail Server Settings")).to_be_focused()
 
 
+@also_in_firefox
 def test_leaving_a_page_with_something_typed_is_asked_about(
     page: Page, live_server: str, database: Database, asked: list[str]
 ) -> None:
@@ -170,6 +173,7 @@ def test_what_asks_by_itself_says_that_the_session_has_ended(page: Page, live_se
     expect(page.get_by_role("heading", name="Your session has ended")).to_be_visible(timeout=30_000)
 
 
+@also_in_firefox
 def test_a_page_whose_session_ended_is_sent_again_after_signing_in(
     page_without_javascript: Page, live_server: str, database: Database
 ) -> None:
@@ -186,6 +190,7 @@ def test_a_page_whose_session_ended_is_sent_again_after_signing_in(
     expect(page.get_by_role("heading", name="Printer")).to_be_visible()
 
 
+@also_in_firefox
 def test_a_lost_connection_is_told_and_loses_nothing(page: Page, live_server: str, database: Database) -> None:
     claim(page, live_server, database)
     open_mail_settings(page, live_server)
@@ -199,6 +204,27 @@ def test_a_lost_connection_is_told_and_loses_nothing(page: Page, live_server: st
     expect(page.get_by_role("alert")).to_contain_text("attention")
 
 
+@also_in_firefox
+def test_an_answer_that_does_not_come_in_time_is_told_and_loses_nothing(
+    page: Page, live_server: str, database: Database
+) -> None:
+    page.clock.install()
+    claim(page, live_server, database)
+    open_mail_settings(page, live_server)
+    page.get_by_label("Server name").fill("mail.example.com")
+    held: list[Route] = []
+    page.route("**/admin/settings/mail", lambda route: held.append(route))  # noqa: PLW0108 - it takes no method of a list
+    with page.expect_request("**/admin/settings/mail"):
+        page.get_by_role("dialog").get_by_role("button", name="Save").last.click()
+    page.clock.fast_forward(31_000)
+    expect(page.locator("#said")).to_contain_text("did not answer")
+    expect(page.get_by_label("Server name")).to_have_value("mail.example.com")
+    page.unroute_all()
+    page.get_by_role("dialog").get_by_role("button", name="Save").last.click()
+    expect(page.get_by_role("alert")).to_contain_text("attention")
+
+
+@also_in_firefox
 def test_a_form_is_not_sent_into_the_void(page: Page, live_server: str, database: Database) -> None:
     claim(page, live_server, database)
     page.goto(f"{live_server}/resources/new")
@@ -222,6 +248,7 @@ def test_a_browser_without_a_network_reaches_keypost_on_its_own_machine(
     expect(page.get_by_role("heading", name="Printer")).to_be_visible()
 
 
+@also_in_firefox
 def test_enter_in_a_field_does_what_the_main_button_does(page: Page, live_server: str, database: Database) -> None:
     claim(page, live_server, database)
     page.goto(f"{live_server}/resources/new")
@@ -234,6 +261,7 @@ def test_enter_in_a_field_does_what_the_main_button_does(page: Page, live_server
     expect(page.get_by_role("link", name="root")).to_be_visible()
 
 
+@also_in_firefox
 def test_a_generated_password_is_a_page_where_no_script_runs(
     page_without_javascript: Page, live_server: str, database: Database
 ) -> None:
@@ -273,6 +301,7 @@ def test_a_password_is_shown_while_one_types_it_and_sent_hidden(
     assert types == "password"
 
 
+@also_in_firefox
 def test_where_no_script_runs_no_button_promises_to_show_a_password(
     page_without_javascript: Page, live_server: str, database: Database
 ) -> None:

@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests.support.browsing import claim
+from tests.support.firefox import also_in_firefox
 from webapp.actor import command_line
 from webapp.db import Database
 from webapp.keyring import Secret
@@ -31,6 +32,7 @@ def active(page: Page, search: str) -> str:
     return page.locator(f'[id="{id}"]').inner_text()
 
 
+@also_in_firefox
 def test_the_palette_leads_to_an_account_without_a_mouse(page: Page, live_server: str, database: Database) -> None:
     claim(page, live_server, database)
     vault = fill_vault(database)
@@ -59,6 +61,7 @@ def test_escape_closes_the_palette_and_gives_the_focus_back(page: Page, live_ser
     expect(link).to_be_focused()
 
 
+@also_in_firefox
 def test_the_question_mark_shows_the_keys_but_not_while_one_types(
     page: Page, live_server: str, database: Database
 ) -> None:
@@ -102,6 +105,7 @@ def test_the_palette_marks_the_place_that_enter_takes(page: Page, live_server: s
     expect(page).to_have_url(f"{live_server}/accounts/{vault[2]}")
 
 
+@also_in_firefox
 def test_enter_takes_what_was_typed_and_not_what_the_list_showed_before(
     page: Page, live_server: str, database: Database
 ) -> None:
@@ -119,6 +123,7 @@ def test_enter_takes_what_was_typed_and_not_what_the_list_showed_before(
     expect(page).to_have_url(f"{live_server}/accounts/{vault[2]}")
 
 
+@also_in_firefox
 def test_the_account_picker_is_a_combobox(page: Page, live_server: str, database: Database) -> None:
     claim(page, live_server, database)
     vault = fill_vault(database)
@@ -135,6 +140,7 @@ def test_the_account_picker_is_a_combobox(page: Page, live_server: str, database
     expect(search).to_be_focused()
 
 
+@also_in_firefox
 def test_where_no_script_runs_go_to_is_a_page(
     page_without_javascript: Page, live_server: str, database: Database
 ) -> None:

@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.support.browsing import add_account, claim
+from tests.support.firefox import also_in_firefox
 from webapp.db import Database
 
 pytestmark = pytest.mark.browser
@@ -37,6 +38,7 @@ def walked(page: Page, live_server: str, database: Database) -> Page:
     return page
 
 
+@also_in_firefox
 def test_after_a_walk_and_a_reveal_the_browser_has_stored_nothing(walked: Page, live_server: str) -> None:
     assert walked.evaluate(STORED) == NOTHING
     for path in ("/admin", "/admin/users", "/admin/outbox", "/admin/audit", "/profile", "/resources"):
@@ -44,6 +46,7 @@ def test_after_a_walk_and_a_reveal_the_browser_has_stored_nothing(walked: Page, 
         assert walked.evaluate(STORED) == NOTHING
 
 
+@also_in_firefox
 def test_whoever_goes_back_after_signing_out_sees_no_page_of_before(walked: Page, live_server: str) -> None:
     walked.goto(f"{live_server}/resources")
     walked.get_by_role("button", name="Sign out").click()

@@ -9,6 +9,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.test_main_job import MAILBOX
 from tests.support.browsing import claim
+from tests.support.firefox import also_in_firefox
 from tests.support.mail_server import MailServer
 from tests.support.scripted_smtp import ScriptedServer, Talk
 from webapp.actor import command_line
@@ -37,6 +38,7 @@ def sign_in_as(page: Page, username: str, password: str) -> None:
     page.locator("#_auth_manual").get_by_label("Password").fill(password)
 
 
+@also_in_firefox
 def test_each_stage_appears_while_the_next_is_still_waited_for(
     page: Page, live_server: str, database: Database
 ) -> None:
@@ -108,6 +110,7 @@ def test_a_mismatch_of_the_mode_is_put_right_by_one_click(page: Page, live_serve
         expect(page.get_by_label("Port")).to_have_value(str(server.port))
 
 
+@also_in_firefox
 def test_testing_loses_nothing_that_was_typed(page: Page, live_server: str, database: Database) -> None:
     claim(page, live_server, database)
     with MailServer("never") as server:
@@ -121,6 +124,7 @@ def test_testing_loses_nothing_that_was_typed(page: Page, live_server: str, data
         expect(page.get_by_label("Server name")).to_have_value("localhost")
 
 
+@also_in_firefox
 def test_gaps_are_named_and_nothing_typed_is_lost(page: Page, live_server: str, database: Database) -> None:
     claim(page, live_server, database)
     page.goto(f"{live_server}/admin/settings/mail")

@@ -25,7 +25,9 @@ from pathlib import Path
 
 import brotli
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Playwright, expect, sync_playwright
+
+from tests.support.firefox import without_scripts
 
 NPM_PACKAGE = "@sparticuz/chromium@153.0.0"
 NPM_SHA512 = "jiGWqSvPMdu4+P9TilYqAR7yEGPEHINx+lCvE/NqNO/EHYzF/x1hUiI5T6ioVIt7dEy7n88byyT0vk+dnsgQwA=="
@@ -40,6 +42,11 @@ OPTIONS = (
     "--disable-component-update",
     "--disable-sync",
 )
+PATIENCE = 20_000  # milliseconds; only a test that fails waits for all of them
+# Chromium writes of them on the console, which is where they are looked for; Firefox tells the page alone.
+TELL_VIOLATIONS = """addEventListener("securitypolicyviolation", (event) => {
+  console.error("Content Security Policy", event.effectiveDirective, event.blockedURI, event.sample);
+});"""
 FONTS = """<?xml version="1.0"?>
 <!DOCTYPE fontconfig SYSTEM "fonts.dtd">
 <fontconfig>
@@ -73,12 +80,13 @@ def playwright() -> Iterator[Playwright]:
     """Playwright's driver, run by the wheel's node: its own needs a library that a minimal Debian lacks."""
     with contextlib.suppress(NoChromium):
         os.environ.setdefault("PLAYWRIGHT_NODEJS_PATH", str(node()))
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as driver:
         yield driver
 
 
 @pytest.fixture(scope="session")
-def browser(playwright: Playwright) -> Iterator[Browser]:
+def chromium(playwright: Playwright) -> Iterator[Browser]:
     """A running Chromium, one for each test process."""
     try:
         started = start_a_browser(playwright)
@@ -89,6 +97,13 @@ def browser(playwright: Playwright) -> Iterator[Browser]:
 
 
 @pytest.fixture
+def browser(request: pytest.FixtureRequest) -> Browser:
+    """Chromium, or what a test names instead."""
+    started: Browser = request.getfixturevalue(getattr(request, "param", "chromium"))
+    return started
+
+
+@pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     """A fresh page; the test fails when a script raised on it or the content security policy was broken."""
     with open_page(browser) as fresh:
@@ -96,10 +111,17 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 @pytest.fixture
-def page_without_javascript(browser: Browser) -> Iterator[Page]:
+def page_without_javascript(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Page]:
     """A fresh page on which no script runs."""
+    if is_firefox(browser):
+        app = request.getfixturevalue("app")
+        app.wsgi_app = without_scripts(app.wsgi_app)
     with open_page(browser, java_script_enabled=False) as fresh:
         yield fresh
+
+
+def is_firefox(browser: Browser) -> bool:
+    return browser.browser_type.name == "firefox"
 
 
 @contextlib.contextmanager
@@ -116,9 +138,11 @@ def open_page(browser: Browser, *, java_script_enabled: bool = True, bypass_csp:
     )
     try:
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(PATIENCE)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("console", listen)
+        if java_script_enabled and is_firefox(browser):
+            page.add_init_script(TELL_VIOLATIONS)
         yield page
     finally:
         context.close()

@@ -1,114 +1,72 @@
 """The Firefox of this machine for tests, as its maker builds it: Playwright speaks WebDriver BiDi to it.
 
-Playwright is ahead of Firefox's long-term releases and gives a command that they do not know yet, which would end the
-test before it began. So a relay stands between the two and gives a harmless one instead. This file is also that relay:
-standard library only, started by its path.
+What Playwright cannot ask of it in this way comes about otherwise: it starts as the Firefox of somebody who wants dark
+pages without motion, as Chromium is asked in tests of its own, and a header keeps scripts from running.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import json
-import re
 import shlex
 import shutil
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+from playwright.sync_api import Browser, Error, Playwright
+
+from tests.support import firefox_relay
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Playwright
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 ON_THE_PATH: Final = ("firefox", "firefox-esr")
-UNKNOWN: Final = frozenset({"emulation.setMediaFeaturesOverride"})
-"""Commands that change nothing in these tests, whose answers nobody reads."""
-LISTENING: Final = re.compile(rb"WebDriver BiDi listening on ws://127\.0\.0\.1:(\d+)")
+DARK_AND_STILL: Final = {"ui.systemUsesDarkTheme": 1, "ui.prefersReducedMotion": 1}
+WITHOUT_SCRIPTS: Final = (
+    "sandbox allow-forms allow-same-origin allow-popups allow-popups-to-escape-sandbox allow-top-navigation"
+    " allow-downloads"
+)
+"""All but `allow-scripts`: to HTML (8.1.3.4) such a page is one for which scripting is disabled."""
 
 
-def firefox_on_the_path() -> str | None:
-    """Where the system has Firefox, if it does."""
-    return next(filter(None, map(shutil.which, ON_THE_PATH)), None)
+also_in_firefox = pytest.mark.parametrize(
+    ("browser", "installation"),
+    [
+        ("chromium", "sqlite"),
+        pytest.param("chromium", "postgresql", marks=pytest.mark.postgresql),
+        ("firefox", "sqlite"),
+    ],
+    indirect=True,
+)
+"""A browser test that is run once more in Firefox; to a browser it is all the same what the database is."""
 
 
-def launch(playwright: Playwright, path: str, folder: Path) -> Browser:
-    """Start Firefox without a window; folder: an empty one. Raises playwright's Error when it does not start."""
-    through_relay = folder / "firefox"
-    through_relay.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, __file__, path])} "$@"\n')
-    through_relay.chmod(0o755)
-    return playwright.firefox.launch(channel="moz-firefox", executable_path=through_relay)
+@pytest.fixture(scope="session")
+def firefox(playwright: Playwright, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A running Firefox that asks pages to be dark and to stand still."""
+    path = next(filter(None, map(shutil.which, ON_THE_PATH)), None)
+    if path is None:
+        pytest.skip("there is no Firefox on the PATH")
+    relay = tmp_path_factory.mktemp("firefox") / "firefox"
+    relay.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, firefox_relay.__file__, path])} "$@"\n')
+    relay.chmod(0o755)
+    try:
+        browser = playwright.firefox.launch(
+            channel="moz-firefox", executable_path=relay, firefox_user_prefs={**DARK_AND_STILL}
+        )
+    except Error as problem:
+        pytest.skip(f"Playwright cannot speak to {path}: {problem.message[:300]}")
+    yield browser
+    browser.close()
 
 
-async def _run(*command: str) -> int:
-    """Start Firefox, and tell its caller of the relay's address instead of its own."""
-    firefox = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
-    assert firefox.stderr is not None
-    async for line in firefox.stderr:
-        said = line
-        if found := LISTENING.search(line):
-            said = line.replace(found[1], b"%d" % await _relay(int(found[1])))
-        sys.stderr.buffer.write(said)
-        sys.stderr.buffer.flush()
-    return await firefox.wait()
+def without_scripts(app: WSGIApplication) -> WSGIApplication:
+    """The application, with pages on which no browser runs a script."""
 
+    def answer(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        def start_quietly(status: str, headers: list[tuple[str, str]], *failure: Any) -> Callable[[bytes], object]:
+            return start(status, [*headers, ("Content-Security-Policy", WITHOUT_SCRIPTS)], *failure)
 
-async def _relay(port: int) -> int:
-    """Listen for Playwright and pass on to Firefox's port; gives the relay's own."""
+        return app(environ, start_quietly)
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        from_firefox, to_firefox = await asyncio.open_connection("127.0.0.1", port)
-        greeting = await reader.readuntil(b"\r\n\r\n")
-        to_firefox.write(greeting.replace(b":%d\r\n" % own, b":%d\r\n" % port))
-        await asyncio.gather(_pass_on(from_firefox, writer), _pass_on_commands(reader, to_firefox))
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=2**24)
-    own: int = server.sockets[0].getsockname()[1]
-    return own
-
-
-async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while piece := await reader.read(65536):
-        writer.write(piece)
-        await writer.drain()
-    writer.close()
-
-
-async def _pass_on_commands(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Frames of a WebSocket's client (RFC 6455, 5.2), with what Firefox does not know exchanged."""
-    with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-        while True:
-            kind, length = await reader.readexactly(2)
-            length &= 0x7F
-            if length >= 126:
-                length = int.from_bytes(await reader.readexactly(2 if length == 126 else 8))
-            mask, masked = await reader.readexactly(4), await reader.readexactly(length)
-            writer.write(_frame(kind, mask, _masked(_known(_masked(masked, mask)), mask)))
-            await writer.drain()
-    writer.close()
-
-
-def _masked(payload: bytes, mask: bytes) -> bytes:
-    """The exclusive or with the mask, over and over; done twice it is undone."""
-    whole = (mask * (len(payload) // 4 + 1))[: len(payload)]
-    return (int.from_bytes(payload) ^ int.from_bytes(whole)).to_bytes(len(payload))
-
-
-def _known(command: bytes) -> bytes:
-    with contextlib.suppress(ValueError):
-        asked = json.loads(command)
-        if asked["method"] in UNKNOWN:
-            return json.dumps({"id": asked["id"], "method": "session.status", "params": {}}).encode()
-    return command
-
-
-def _frame(kind: int, mask: bytes, payload: bytes) -> bytes:
-    if len(payload) < 126:
-        length = bytes([0x80 | len(payload)])
-    else:
-        short = len(payload) < 0x10000
-        length = bytes([0xFE if short else 0xFF]) + len(payload).to_bytes(2 if short else 8)
-    return bytes([kind]) + length + mask + payload
-
-
-if __name__ == "__main__":
-    sys.exit(asyncio.run(_run(*sys.argv[1:])))
+    return answer
