@@ -23,6 +23,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.worker_process import until
 from webapp.audit import trail
 from webapp.config import Config
 from webapp.installation import open_installation
@@ -132,6 +133,8 @@ def test_without_the_token_nobody_can_claim_it(tmp_path: Path) -> None:
 def test_the_folder_and_its_files_are_private(tmp_path: Path) -> None:
     folder = tmp_path / "instance"
     with serving(folder):
+        # The worker begins beside the pages, and may still be at it when they are ready.
+        until(lambda: [bell.stat().st_mode & 0o777 for bell in folder.glob("*.wake/*")] == [0o600])
         assert folder.stat().st_mode & 0o777 == 0o700
         inside = list(folder.rglob("*"))
         files = {path.name: path.stat().st_mode & 0o777 for path in inside if not path.is_dir()}
