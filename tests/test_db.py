@@ -169,7 +169,7 @@ def test_connections_to_sqlite_are_kept_after_a_moment_with_many(sqlite: Databas
 def test_what_connections_to_sqlite_remember_of_a_large_file_is_little_in_all(sqlite: Database) -> None:
     with sqlite.reading() as session:
         kibibytes = -(session.scalar(sa.text("PRAGMA cache_size")) or 0)
-    assert 0 < kibibytes * SQLITE_CONNECTIONS <= 32 * 1024
+    assert 0 < kibibytes * SQLITE_CONNECTIONS <= 8 * 1024
 
 
 def test_what_is_deleted_is_wiped_from_the_sqlite_file(sqlite: Database) -> None:

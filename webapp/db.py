@@ -395,7 +395,7 @@ def _open_sqlite(connection: sqlite3.Connection, _record: object) -> None:
         "synchronous=FULL",
         "foreign_keys=ON",
         "secure_delete=ON",
-        "cache_size=-2000",  # KiB; each connection's memory of the file, which grows with the file up to this
+        "cache_size=-500",  # KiB; what each connection keeps grows with the file up to this: the system keeps the rest
         f"busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}",
     ):
         connection.execute(f"PRAGMA {pragma}")
