@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from contextlib import ExitStack
@@ -170,6 +171,25 @@ def test_what_connections_to_sqlite_remember_of_a_large_file_is_little_in_all(sq
     with sqlite.reading() as session:
         kibibytes = -(session.scalar(sa.text("PRAGMA cache_size")) or 0)
     assert 0 < kibibytes * SQLITE_CONNECTIONS <= 8 * 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="this system does not show which files are open")
+def test_sqlite_sorts_without_a_file(sqlite: Database) -> None:
+    sort = (
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000) "
+        "SELECT hex(randomblob(30)) AS key FROM n ORDER BY key"
+    )
+    with sqlite.reading() as session:
+        sorting = session.execute(sa.text(sort))
+        assert sorting.fetchone() is not None
+        assert [file for file in map(_target, os.listdir("/proc/self/fd")) if "etilqs" in file] == []
+
+
+def _target(descriptor: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+    except OSError:  # It was listdir's own.
+        return ""
 
 
 def test_what_is_deleted_is_wiped_from_the_sqlite_file(sqlite: Database) -> None:

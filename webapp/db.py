@@ -396,6 +396,7 @@ def _open_sqlite(connection: sqlite3.Connection, _record: object) -> None:
         "foreign_keys=ON",
         "secure_delete=ON",
         "cache_size=-500",  # KiB; what each connection keeps grows with the file up to this: the system keeps the rest
+        "temp_store=MEMORY",  # a long sort would go to a file in /var/tmp otherwise
         f"busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}",
     ):
         connection.execute(f"PRAGMA {pragma}")
