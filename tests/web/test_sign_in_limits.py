@@ -27,8 +27,10 @@ def knock(client: FlaskClient, source: str, password: str = "wrong", email: str 
 
 
 def besiege(app: Flask) -> None:
-    """Guess at Alice's account from 25 places."""
-    client = app.test_client()
+    """Guess at Alice's account from 25 places at one moment: the first wait is shorter than a busy machine takes."""
+    database = app.extensions["installation"].database
+    now, client = database.clock(), app.test_client()
+    database.clock = lambda: now
     for number in range(25):
         assert "do not match" in knock(client, f"192.0.2.{number}")
     assert "Somebody has tried many wrong passwords" in knock(client, "198.51.100.1", PASSWORD)
