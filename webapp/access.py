@@ -90,6 +90,8 @@ def guard(app: Flask, installation: Installation) -> None:
         raise RuntimeError(f"these views do not say whom they let in: {', '.join(undeclared)}")
 
     def check() -> Response | None:
+        if request.endpoint == "static":  # The same for everybody, also while the database is away.
+            return None
         recognise(installation)
         if request.endpoint is None:
             return None

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 
 import pytest
+import sqlalchemy as sa
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from tests.support.people import Person, csrf_token
+from webapp.db import Database
 from webapp.mail.wording import STYLE_SOURCE
 
 PAGES = ("/resources", "/admin", "/profile", "/nowhere", "/admin/settings/mail", "/healthz")
@@ -97,8 +99,21 @@ def test_static_files_may_be_kept(client: FlaskClient) -> None:
 def test_the_page_about_a_file_that_is_not_there_is_never_kept(alice: Person) -> None:
     for path, headers in (("nothing.js", {}), ("app.css", {"Range": "bytes=9999999-"})):
         answer = alice.client.get(f"/static/{path}", headers=headers)
-        assert "Alice Admin" in answer.text
+        assert "Alice Admin" not in answer.text
         assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_static_files_ask_nothing_of_the_database(alice: Person, database: Database) -> None:
+    asked: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        asked.append(statement)
+
+    sa.event.listen(database.engine, "before_cursor_execute", note)
+    with alice.client.get("/static/app.css") as response:
+        assert response.status_code == 200
+    sa.event.remove(database.engine, "before_cursor_execute", note)
+    assert asked == []
 
 
 @pytest.mark.parametrize(
