@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -37,9 +38,11 @@ from webapp.installation import open_installation
 from webapp.keyring import Secret
 from webapp.mail import checks, route, settings
 from webapp.mail.delivery import Delivery
+from webapp.mail.ledger import claim
 from webapp.mail.settings import Draft
 from webapp.mail.worker import Worker
 from webapp.outbox import pause
+from webapp.outbox.lease import Leased
 from webapp.outbox.messages import Kind, Message, queue
 from webapp.outbox.standing import standing
 from webapp.trust.store import TrustStore
@@ -248,6 +251,30 @@ def test_a_worker_sleeps_until_a_commit_wakes_it(database: Database, relay: Mail
 def _alive(database: Database) -> bool:
     with database.reading() as session:
         return standing(session).alive > 0
+
+
+def test_what_is_due_and_not_for_the_taking_is_not_asked_for_without_pause(
+    database: Database, relay: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webapp.mail.delivery._ALONE_SECONDS", 2.0)
+    claims: list[list[Leased]] = []
+
+    def counted(*given: Any, **named: Any) -> list[Leased]:
+        claims.append(claim(*given, **named))
+        return claims[-1]
+
+    monkeypatch.setattr("webapp.mail.delivery.claim", counted)
+    save(database, open_relay(relay.port))
+    delivery = Delivery(database, TrustStore(database))
+    delivery.start()
+    enqueue(database, "bob@example.test")
+    relay.wait_for_message()
+    with database.transaction() as session:
+        queue(session, command_line(), Kind.ROLE_CHANGED, recipient="carol@example.test", data={"role": "Auditor"})
+        session.execute(sa.update(Message).where(Message.recipient == "carol@example.test").values(crashes=1))
+    relay.wait_for_messages(2)
+    assert delivery.stop()
+    assert len(claims) < 60
 
 
 def test_a_delivery_proves_the_settings(database: Database, relay: MailServer) -> None:

@@ -59,6 +59,7 @@ _MOST_UNWRITTEN: Final = 100
 _STALL_SECONDS: Final = 60.0
 _LEASE_MARGIN_SECONDS: Final = 20.0
 _AFTER_FAILURE_SECONDS: Final = 1.0
+_NOTHING_TAKEN_SECONDS: Final = 1.0
 _STAMP_SECONDS: Final = 0.2
 _ALONE_SECONDS: Final = 30.0
 _NO_MORE_SECONDS: Final = 60.0
@@ -390,6 +391,10 @@ class Delivery:
             self._more = False
         if seen is not None:
             self._learn(seen)
+        if not alone and not taken and self._more:
+            # What is due is not for the taking: its time is over, or a worker died with it. The next look asks again.
+            self._more = False
+            self._look_at = min(self._look_at, time.monotonic() + _NOTHING_TAKEN_SECONDS)
         self._learn_stamp(stamped)
 
     def _look(self) -> None:
