@@ -22,13 +22,15 @@ import pytest
 from tests.support.load import Met, Visitor, share, work
 from webapp.actor import Role, command_line
 from webapp.config import Config
-from webapp.identity.users import add_user
+from webapp.identity.users import add_user, find_user
 from webapp.installation import open_installation
 from webapp.keyring import Secret
+from webapp.vault.resources import ResourceDetails, add_resource
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.slow]
 
 PEOPLE = 50
+RESOURCES = 5_000
 PASSWORD = "violet turbine kettle"
 LOAD_SECONDS = float(os.environ.get("KEYPOST_LOAD_SECONDS", "10"))
 SOAK_SECONDS = float(os.environ.get("KEYPOST_SOAK_SECONDS", "30"))
@@ -79,14 +81,31 @@ class Running:
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Running]:
+    """A vault that is still empty."""
+    with _running(tmp_path / "instance") as started:
+        yield started
+
+
+@pytest.fixture
+def stocked(tmp_path: Path) -> Iterator[Running]:
+    """A vault with so many resources that one page fills what a connection may remember of the database."""
+    with _running(tmp_path / "instance", resources=RESOURCES) as started:
+        yield started
+
+
+@contextmanager
+def _running(folder: Path, resources: int = 0) -> Iterator[Running]:
     """Keypost with its worker, as `bin/serve` starts it, and people who can sign in."""
-    folder = tmp_path / "instance"
     environment = {"KEYPOST_INSTANCE": str(folder)}
     opened = open_installation(Config.from_environment(environment))
     with opened.database.transaction() as session:
         for number in range(PEOPLE):
             add_user(session, command_line(), email=f"person{number}@example.com", name=f"Person {number}",
                      role=Role.ADMINISTRATOR, password=Secret(PASSWORD))  # fmt: skip
+        owner = find_user(session, "person0@example.com")
+        assert owner is not None
+        for number in range(resources):
+            add_resource(session, owner.actor("127.0.0.1"), ResourceDetails(f"Host {number}"))
     opened.close()
     with subprocess.Popen(
         [sys.executable, "-m", "webapp.cli", "serve", "--port", "0"],
@@ -125,10 +144,10 @@ class Sample:
     log_bytes: int
 
 
-def test_at_work_for_long_it_grows_no_further(running: Running) -> None:
-    with running.visitors(PEOPLE // 10) as people:
+def test_at_work_for_long_it_grows_no_further(stocked: Running) -> None:
+    with stocked.visitors(PEOPLE // 10) as people:
         work(people, min(SOAK_SECONDS / 4, WARM_SECONDS))
-        samples, met = _watched(running, people)
+        samples, met = _watched(stocked, people)
     hours = [sample.at / 3600 for sample in samples]
     growth = linear_regression(hours, [sample.memory for sample in samples]).slope
     files, threads = ([getattr(sample, name) for sample in samples] for name in ("files", "threads"))
