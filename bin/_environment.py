@@ -71,7 +71,8 @@ def start(requirements: str, module: str, *arguments: str) -> "NoReturn":
         python = prepared(ROOT, requirements)
     except KeyboardInterrupt:
         sys.exit("The installation was interrupted; the next start does it again from the beginning.")
-    os.environ.setdefault(*HEAPS)
+    if requirements == "run":  # Tests start browsers and databases too, which have heaps of their own.
+        os.environ.setdefault(*HEAPS)
     command = [str(python), "-P", "-m", module, *arguments]
     if os.name == "nt":
         sys.exit(_run_and_wait(command))
