@@ -9,6 +9,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.support.browsing import add_account, claim
 from tests.support.chromium import open_page
+from tests.support.firefox import also_in_firefox
 from tests.support.people import PASSWORD
 from webapp.actor import Role, command_line
 from webapp.db import Database
@@ -76,6 +77,24 @@ def test_what_one_shares_another_reveals_until_it_is_withdrawn(
         expect(page.get_by_role("status").first).to_contain_text("The share was withdrawn")
         other.goto(f"{live_server}/resources")
         expect(other.get_by_text("Nothing here yet")).to_be_visible()
+
+
+@also_in_firefox
+def test_an_answer_to_the_search_leaves_the_person_chosen_meanwhile(
+    page: Page, live_server: str, database: Database
+) -> None:
+    begin(page, live_server, database)
+    page.get_by_role("link", name="Share", exact=True).click()
+    people = page.get_by_label("Person", exact=True)
+    people.select_option(label="Conrad User, conrad@example.test")
+    chosen = people.input_value()
+    search = page.get_by_label("Find a person")
+    search.press_sequentially("co")
+    expect(page.locator("#who-said")).to_have_text("1 match")
+    expect(people).to_have_value(chosen)
+    search.fill("carol")
+    expect(people).to_contain_text("Carol")
+    expect(people).to_have_value("")
 
 
 def test_the_same_is_done_without_javascript(

@@ -133,9 +133,14 @@
     const search = event.detail?.ctx?.sourceElement;
     if (search?.matches?.("[data-list]")) search.dataset.asked = search.value;
   });
+  document.addEventListener("htmx:before:swap", (event) => {
+    const list = event.detail?.ctx?.target;
+    if (list instanceof HTMLSelectElement) list.dataset.chosen = list.value; /* Meanwhile, perhaps. */
+  });
   document.addEventListener("htmx:after:swap", (event) => {
     dress(document);
     const list = event.detail?.ctx?.target;
+    if (list instanceof HTMLSelectElement && !list.value) list.value = list.dataset.chosen;
     const search = list?.id && $(`[data-list="#${list.id}"]`);
     if (!search) return;
     search.removeAttribute("aria-activedescendant");
