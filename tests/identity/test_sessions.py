@@ -347,6 +347,15 @@ def test_a_proof_does_not_bring_back_a_session_that_was_ended_meanwhile(
     assert sessions.resume(database, token) is None
 
 
+def test_a_session_that_was_ended_meanwhile_sets_up_no_second_factor(database: Database, ada: User) -> None:
+    token = _begin(database, ada)
+    with database.transaction() as session:
+        assert sessions.still_signed_in(session, ada.actor(HERE), token).id == ada.id
+        session.get_one(User, ada.id).session_epoch += 1
+    with database.transaction() as session, pytest.raises(Refused, match="has ended"):
+        sessions.still_signed_in(session, ada.actor(HERE), token)
+
+
 def test_a_session_that_was_ended_meanwhile_sets_no_password(
     database: Database, ada: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:

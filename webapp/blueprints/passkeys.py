@@ -13,7 +13,6 @@ from webapp.errors import Invalid
 from webapp.forms.identity import PasskeyForm, SignInForm
 from webapp.i18n import gettext as _
 from webapp.identity import passkeys, second_factor, sessions
-from webapp.identity.users import get_user
 from webapp.keyring import Secret
 
 bp = Blueprint("passkeys", __name__)
@@ -39,7 +38,7 @@ def add() -> BaseResponse | str | tuple[str, int]:
     if form.validate() and asked:
         try:
             with database().transaction() as transaction:
-                user = get_user(transaction, current_user().id)
+                user = sessions.still_signed_in(transaction, current_actor(), session["token"])
                 passkeys.add(
                     transaction,
                     current_actor(),
@@ -65,7 +64,7 @@ def add() -> BaseResponse | str | tuple[str, int]:
 def remove(passkey_id: int) -> BaseResponse:
     """Take one away again."""
     with database().transaction() as transaction:
-        user = get_user(transaction, current_user().id)
+        user = sessions.still_signed_in(transaction, current_actor(), session["token"])
         second_factor.remove_passkey(transaction, current_actor(), user, passkey_id)
         session["token"] = sessions.keep_this_one(transaction, session["token"], user)
     flash(_("The passkey was removed. Your other sessions ended."))

@@ -14,7 +14,7 @@ from webapp.forms.identity import AppForm
 from webapp.i18n import gettext as _
 from webapp.identity import second_factor, sessions, totp
 from webapp.identity.qr import QrCode
-from webapp.identity.users import User, get_user
+from webapp.identity.users import User
 from webapp.keyring import Secret
 from webapp.mail import settings
 
@@ -113,6 +113,6 @@ def _app(form: AppForm) -> Response | str:
     return render_template("second_factor/app.html", form=form, secret=secret, qr=qr)
 
 
-def _me(session: Session) -> User:
-    """The signed-in user within this transaction."""
-    return get_user(session, current_user().id)
+def _me(transaction: Session) -> User:
+    """The signed-in user within this transaction. Raises Refused when their session has just ended."""
+    return sessions.still_signed_in(transaction, current_actor(), session["token"])

@@ -251,8 +251,7 @@ def _prove(database: Database, actor: Actor, token: str, password: Secret, code:
     with database.reading() as reading:
         recovery_code = recovery.look_up(reading, user.id, code) if code else None
     with database.transaction() as session:
-        user = get_user(session, actor.id or 0)
-        _needs_alive(session, token, user)
+        user = still_signed_in(session, actor, token)
         how = how or (second_factor.accept(session, user.id, code, recovery_code) if code else "")
         if how:
             throttle.forgive(session, counters)
@@ -298,6 +297,16 @@ def renew(session: Session, token: str, user: User) -> str:
     if renewed.rowcount != 1:
         raise Refused(_ENDED)
     return fresh
+
+
+def still_signed_in(session: Session, actor: Actor, token: str) -> User:
+    """The actor as a user. Raises Refused when something ended their session since this request began.
+
+    Call it before keep_this_one(), which would bring such a session back.
+    """
+    user = get_user(session, actor.id or 0)
+    _needs_alive(session, token, user)
+    return user
 
 
 def _needs_alive(session: Session, token: str, user: User) -> None:
@@ -377,8 +386,7 @@ def change_own_password(
         raise Invalid(_("That is not your current password."), "current")
     with database.transaction() as session:
         throttle.forgive(session, counters)
-        user = get_user(session, actor.id or 0)
-        _needs_alive(session, token, user)
+        user = still_signed_in(session, actor, token)
         set_password(session, actor, user, new)
         ended = end_sessions(session, user.id, except_token=token)
         return renew(session, token, user), ended
