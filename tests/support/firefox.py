@@ -42,22 +42,39 @@ also_in_firefox = pytest.mark.parametrize(
 
 
 @pytest.fixture(scope="session")
-def firefox(playwright: Playwright, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """A running Firefox that asks pages to be dark and to stand still."""
+def start_firefox(playwright: Playwright, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Browser]]:
+    """Give a running Firefox that asks pages to be dark and to stand still: a new one where the last has crashed."""
     path = next(filter(None, map(shutil.which, ON_THE_PATH)), None)
     if path is None:
         pytest.skip("there is no Firefox on the PATH")
     relay = tmp_path_factory.mktemp("firefox") / "firefox"
     relay.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, firefox_relay.__file__, path])} "$@"\n')
     relay.chmod(0o755)
-    try:
-        browser = playwright.firefox.launch(
+
+    def launch() -> Browser:
+        return playwright.firefox.launch(
             channel="moz-firefox", executable_path=relay, firefox_user_prefs={**DARK_AND_STILL}
         )
+
+    try:
+        running = launch()
     except Error as problem:
         pytest.skip(f"Playwright cannot speak to {path}: {problem.message[:300]}")
-    yield browser
-    browser.close()
+
+    def start() -> Browser:
+        nonlocal running
+        if not running.is_connected():
+            running = launch()
+        return running
+
+    yield start
+    running.close()
+
+
+@pytest.fixture
+def firefox(start_firefox: Callable[[], Browser]) -> Browser:
+    """The running Firefox."""
+    return start_firefox()
 
 
 def without_scripts(app: WSGIApplication) -> WSGIApplication:
