@@ -19,7 +19,7 @@ MAXIMUM_LINES: Final = 5_000
 MAXIMUM_COLUMNS: Final = 50
 DELIMITERS: Final = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _SHIELD: Final = "'"
-_BEGINS_FORMULA: Final = re.compile(r'[\s"]*[=+\-@＝＋－＠]')
+_BEGINS_FORMULA: Final = re.compile(r'[\t\r\n]|[\s"]*[=+\-@＝＋－＠]')
 # Where a program that parts cells by semicolons or tabs, and lines in spite of quotation marks, sees a cell begin.
 _CELL_WITHIN: Final = re.compile(r"""([;\t\r\n][\s";]*)(['=+\-@＝＋－＠])?""")
 _NO_TABLE: Final = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from webapp import spreadsheet
@@ -156,6 +156,8 @@ def test_what_is_written_is_read_the_same(kept: list[tuple[str, str, str, str, s
 
 
 @given(TEXT)
+@example("\ta")
+@example("\n'")
 def test_a_cell_that_was_shielded_is_given_back(text: str) -> None:
     written = spreadsheet.cell(text)
     assert spreadsheet.plain(written) == text
