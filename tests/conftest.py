@@ -116,6 +116,6 @@ def live_server(app: Flask) -> Iterator[str]:
     server.close()
     # A browser keeps its connections open, and the loop ends with the last of them.
     for channel in list(server.active_channels.values()):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, AttributeError):  # The loop may have closed it in this moment.
             channel.socket.shutdown(socket.SHUT_RDWR)
     thread.join(5)
