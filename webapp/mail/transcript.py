@@ -33,22 +33,24 @@ class Masker:
 
     def __init__(self) -> None:
         self._forms: set[bytes] = set()
+        self._squeezed: set[bytes] = set()
         self._mark = _MARKS[0]
 
     def hide(self, secret: Secret | str | bytes) -> None:
         """From now on, mask ``secret``: raw, in base64 at any offset, hexadecimal and percent-encoded."""
         for raw in _spellings(secret):
             self._forms.update(form.lower() for form in _forms_of(raw) if form)
-        self._choose_mark()
+        self._prepare()
 
     def hide_form(self, form: bytes) -> None:
         """From now on, mask exactly these bytes; a base64 text with or without its padding."""
         stripped = form.rstrip(b"=").lower()
         if stripped:
             self._forms.add(stripped)
-            self._choose_mark()
+            self._prepare()
 
-    def _choose_mark(self) -> None:
+    def _prepare(self) -> None:
+        self._squeezed = {form.translate(None, bytes(_BLANK)) for form in self._forms}
         shown = [form.decode("utf-8", "replace") for form in self._forms]
         self._mark = next((mark for mark in _MARKS if not any(set(mark) & set(form) for form in shown)), _MARKS[0])
 
@@ -69,10 +71,9 @@ class Masker:
             and reply.lines[0].isascii()
         ):
             line = b"%d %s" % (reply.code, reply.lines[0])
-            lowered = line.lower()
-            # A form that blanks were put into needs the slow way to be found.
-            squeezed = lowered.translate(None, bytes(_BLANK))
-            if not any(form in lowered or form.translate(None, bytes(_BLANK)) in squeezed for form in self._forms):
+            # Where there are no blanks, a form is found into which some were put, too; the slow way tells where.
+            squeezed = line.lower().translate(None, bytes(_BLANK))
+            if not any(form in squeezed for form in self._squeezed):
                 text = line.decode("ascii")
                 if text.isprintable():
                     return text
