@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -16,6 +17,8 @@ from tests.support.worker_process import until
 from tests.web.test_resource_import import held
 from webapp.audit.trail import AuditLine
 from webapp.cli import importing
+from webapp.cli.resources import opened
+from webapp.errors import Conflict
 from webapp.installation import Installation
 from webapp.keyring import Secret
 from webapp.vault.accounts import AccountPassword
@@ -96,6 +99,22 @@ def test_an_export_names_the_place_that_was_altered_in_the_database(installation
     refused = run(installation, "resources", "export", "--yes")
     assert (refused.exit_code, refused.stdout) == (1, "")
     assert "account_passwords.password of row 1/1 does not open" in refused.stderr
+
+
+def test_of_an_export_that_fails_no_file_is_left(installation: Installation, tmp_path: Path) -> None:
+    run(installation, "resources", "import", "-", given="Title,Username,Password\nMail,postmaster,x\n")
+    with installation.database.transaction() as session:
+        session.get_one(AccountPassword, (1, 1)).sealed += b"altered"
+    file = tmp_path / "export.csv"
+    assert run(installation, "resources", "export", str(file), "--yes").exit_code == 1
+    assert not file.exists()
+
+
+def test_a_file_that_the_disk_has_no_room_for_is_told_of_and_not_left(tmp_path: Path) -> None:
+    file = tmp_path / "export.csv"
+    with pytest.raises(Conflict, match=r"cannot be written \(No space left on device\)"), opened(str(file)):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert not file.exists()
 
 
 def test_an_export_is_imported_again_without_loss(installation: Installation) -> None:

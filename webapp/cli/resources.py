@@ -6,8 +6,8 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -144,7 +144,7 @@ def export(installation: Installation, *, file: str, owner: str | None, q: str, 
         wanted = Wanted(q, owner_id=owner_named(session, owner).id if owner else None)
         passwords = exports.count(session, command_line(), wanted)
     _ask(passwords, yes=yes)
-    with _opened(file) as out:
+    with opened(file) as out:
         made = exports.export(installation.database, command_line(), wanted)
         out.write(made.text.encode())
     number = "1 password was" if made.accounts == 1 else f"{made.accounts:,} passwords were"
@@ -160,16 +160,31 @@ def _ask(passwords: int, *, yes: bool) -> None:
     click.confirm(f"This writes {passwords} passwords in clear. Go on?", abort=True, err=True)
 
 
-def _opened(file: str) -> AbstractContextManager[BinaryIO]:
-    """Standard output, or a new file with the mode 0600. Raises Conflict for one that is there."""
+@contextmanager
+def opened(file: str) -> Iterator[BinaryIO]:
+    """Standard output, or a new file with the mode 0600, of which nothing stays when it is not finished.
+
+    Raises Conflict for a file that is there, or that cannot be written.
+    """
     if file == "-":
-        return nullcontext(sys.stdout.buffer)
+        yield sys.stdout.buffer
+        return
     try:
-        return os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+        out = os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
     except OSError as error:
         raise Conflict(
             f"{file} cannot be made ({error.strerror}), and nothing was exported. Name another file."
         ) from None
+    try:
+        with out:
+            yield out
+    except BaseException as error:
+        Path(file).unlink()
+        if isinstance(error, OSError):
+            raise Conflict(
+                f"{file} cannot be written ({error.strerror}), and nothing of it was left there. Name another file."
+            ) from None
+        raise
 
 
 def _columns(named: tuple[str, ...], sheet: Sheet) -> dict[str, int]:
