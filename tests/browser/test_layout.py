@@ -63,15 +63,20 @@ def add_long_words(database: Database) -> dict[str, str]:
         }
 
 
+def alice_reads(database: Database, language: str, *, name: str = "Alice Admin") -> None:
+    """Have the administrator read pages in this language, under this name."""
+    with database.transaction() as session:
+        alice = find_user(session, "alice@example.test")
+        assert alice is not None
+        alice.name, alice.language = name, language
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_nothing_runs_out_of_the_page_however_far_it_is_zoomed(
     page: Page, live_server: str, database: Database, relay: MailServer, language: str
 ) -> None:
     claim(page, live_server, database)
-    with database.transaction() as session:
-        alice = find_user(session, "alice@example.test")
-        assert alice is not None
-        alice.language = language
+    alice_reads(database, language)
     found = []
     for paths in (EMPTY, FILLED):
         if paths is FILLED:
@@ -94,10 +99,7 @@ def test_the_header_of_a_telephone_takes_two_rows(
     page: Page, live_server: str, database: Database, language: str, name: str
 ) -> None:
     claim(page, live_server, database)
-    with database.transaction() as session:
-        alice = find_user(session, "alice@example.test")
-        assert alice is not None
-        alice.name, alice.language = name, language
+    alice_reads(database, language, name=name)
     for width in (360, 320):
         page.set_viewport_size({"width": width, "height": 800})
         page.goto(f"{live_server}/admin")
@@ -118,10 +120,7 @@ def test_no_card_stands_alone_in_its_row_on_a_wide_screen(
 ) -> None:
     page.set_viewport_size({"width": 1440, "height": 900})
     claim(page, live_server, database)
-    with database.transaction() as session:
-        alice = find_user(session, "alice@example.test")
-        assert alice is not None
-        alice.language = language
+    alice_reads(database, language)
     page.goto(f"{live_server}/admin")
     expect(page.locator("html")).to_have_attribute("lang", language)
     assert page.evaluate(CARDS) == [[3], [4]]
