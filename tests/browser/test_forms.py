@@ -175,6 +175,20 @@ def test_what_is_pressed_with_the_token_from_before_is_done(page: Page, live_ser
     expect(page.get_by_role("heading", name="Your session has ended")).to_be_hidden()
 
 
+def test_a_search_with_the_token_from_before_finds_all_the_same(
+    page: Page, live_server: str, database: Database
+) -> None:
+    claim(page, live_server, database)
+    page.keyboard.press("Control+k")
+    search = page.get_by_role("combobox")
+    expect(page.get_by_role("option", name="Outbox")).to_be_visible()
+    proves_while_asking(page, live_server, ["/go"])
+    search.fill("certif")
+    expect(page.get_by_role("option", name="Outbox")).to_be_hidden()
+    expect(page.get_by_role("option", name="Certificates")).to_be_visible()
+    expect(page.get_by_role("heading", name="Your session has ended")).to_be_hidden()
+
+
 def test_what_asks_by_itself_says_that_the_session_has_ended(page: Page, live_server: str, database: Database) -> None:
     claim(page, live_server, database)
     end_every_session(database)

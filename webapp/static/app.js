@@ -205,7 +205,10 @@
     document.querySelectorAll("[name=csrf_token]").forEach((field) => { field.value = token; });
     if (source instanceof HTMLFormElement) source.requestSubmit();
     else if (source?.matches?.("a, button")) source.click();
-    else source?.dispatchEvent(new Event("keypost:again"));
+    else for (const method of ["get", "post"]) {
+      const path = source?.getAttribute?.(`hx-${method}`);
+      if (path) htmx.ajax(method, path, { source });
+    }
   };
   /* Who proves who they are gets another token, and what was on its way with the former one is refused although nothing
      has ended. The new one may still be on its way, too: what nobody pressed can wait for it. */
