@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.test_forms import end_every_session, open_mail_settings, sign_in_in_another_tab
+from tests.browser.test_forms import save_once_the_session_has_ended, sign_in_in_another_tab
 from tests.browser.test_layout import ADD_WHAT_MOVES, OVERFLOW
 from tests.support.browsing import claim
 from tests.support.chromium import open_page
@@ -53,12 +53,7 @@ def test_whoever_comes_back_from_signing_in_finds_the_button_pressed_once_more(
     page: Page, live_server: str, database: Database
 ) -> None:
     """A Chromium without a window never calls a page hidden, so it does not tell that somebody came back to it."""
-    claim(page, live_server, database)
-    open_mail_settings(page, live_server)
-    page.get_by_label("Server name").fill("mail.example.com")
-    end_every_session(database)
-    page.get_by_role("dialog").get_by_role("button", name="Save").last.click()
-    expect(page.get_by_role("heading", name="Your session has ended")).to_be_visible()
+    save_once_the_session_has_ended(page, live_server, database)
     sign_in_in_another_tab(page)
     expect(page.get_by_role("alert")).to_contain_text("need your attention")
     expect(page.get_by_role("heading", name="Your session has ended")).to_be_hidden()

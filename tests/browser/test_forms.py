@@ -101,15 +101,20 @@ def test_cancel_means_it(page: Page, live_server: str, database: Database, asked
     assert asked == []
 
 
-def test_a_dialog_whose_session_ended_goes_on_after_signing_in(
-    page: Page, live_server: str, database: Database
-) -> None:
-    claim(page, live_server, database)
-    open_mail_settings(page, live_server)
+def save_once_the_session_has_ended(page: Page, base: str, database: Database) -> None:
+    """Fill in a server's name, press Save, and be told that the session has ended."""
+    claim(page, base, database)
+    open_mail_settings(page, base)
     page.get_by_label("Server name").fill("mail.example.com")
     end_every_session(database)
     page.get_by_role("dialog").get_by_role("button", name="Save").last.click()
     expect(page.get_by_role("heading", name="Your session has ended")).to_be_visible()
+
+
+def test_a_dialog_whose_session_ended_goes_on_after_signing_in(
+    page: Page, live_server: str, database: Database
+) -> None:
+    save_once_the_session_has_ended(page, live_server, database)
     sign_in_in_another_tab(page)
     page.get_by_role("button", name="I have signed in").click()
     expect(page.get_by_role("alert")).to_contain_text("need your attention")
